@@ -208,6 +208,12 @@ def test_every_import_is_a_declared_requirement():
     assert {t for t in tops if not declared & set(map(plain, providers.get(t, [])))} == set()
 
 
+def test_contributing_says_why_each_requirement_is_there():
+    rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M)
+    explained = {plain(name) for row in rows for name in row.split(", ")}
+    assert set(required("requirements") + required("dev_requirements")) - explained == set()
+
+
 @pytest.mark.parametrize("module", ["features.extract", "predict"])
 def test_import_is_cheap(module):
     code = f"import sys, datacloak_nb.{module}; print(*sys.modules)"
