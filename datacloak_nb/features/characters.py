@@ -13,7 +13,12 @@ from .batch import CLASSES, Batch
 # %% ../../nbs/23_features.characters.ipynb #f52be144
 def _shares(batch):
     "Mean share of each class in the characters of a cell."
-    mean = batch.mean(batch.class_counts / batch.lengths[:, None]).T
+    counts, k = batch.class_counts.ravel(), len(CLASSES)
+    found = np.flatnonzero(counts)
+    cell = found // k
+    share = counts[found] * (batch.count / batch.lengths)[cell]
+    total = np.bincount(found + (batch.column - np.arange(len(batch)))[cell] * k, share, batch.n * k).reshape(batch.n, k)
+    mean = (total / np.maximum(batch.total, 1)[:, None]).T
     return {name: x for name, x in zip(CLASSES, mean) if name not in ("control", "replacement")}
 
 # %% ../../nbs/23_features.characters.ipynb #34cc107a
@@ -23,16 +28,16 @@ _ANY = dict(digit=("digit",), letter=("upper", "lower", "caseless", "unspaced"),
 # %% ../../nbs/23_features.characters.ipynb #8ab3d6f1
 def _contains(batch):
     "Share of cells that contain a class."
-    broken = batch.mean(batch.count_class("control", "replacement") > 0)
-    return dict(broken=broken, **{f"any_{k}": batch.mean(batch.count_class(*v) > 0) for k, v in _ANY.items()})
+    broken = batch.mean(batch.has_class("control", "replacement"))
+    return dict(broken=broken, **{f"any_{k}": batch.mean(batch.has_class(*v)) for k, v in _ANY.items()})
 
 # %% ../../nbs/23_features.characters.ipynb #0e2194db
 def _alone(batch):
     "Share of cells that consist of one class, and of those that mix digits and letters."
-    digits, upper, letters = batch.count_class("digit"), batch.count_class("upper"), batch.count_class(*_ANY["letter"])
-    whole = letters + batch.count_class("mark")
-    return dict(alone_digit=batch.mean(digits == batch.lengths), alone_upper=batch.mean(upper == batch.lengths),
-                alone_letter=batch.mean(whole == batch.lengths), mixed=batch.mean((digits > 0) & (letters > 0)))
+    only = lambda *names: ~batch.has_class(*(o for o in CLASSES if o not in names))
+    mixed = batch.has_class("digit") & batch.has_class(*_ANY["letter"])
+    return dict(alone_digit=batch.mean(only("digit")), alone_upper=batch.mean(only("upper")),
+                alone_letter=batch.mean(only("mark", *_ANY["letter"])), mixed=batch.mean(mixed))
 
 # %% ../../nbs/23_features.characters.ipynb #36cabd27
 def _ends(batch):

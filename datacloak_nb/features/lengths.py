@@ -19,19 +19,18 @@ def _moments(batch):
                 min=np.log1p(low), max=np.log1p(high), fixed=(low == high) & (high > 0))
 
 # %% ../../nbs/22_features.lengths.ipynb #2e849290
-def _quantiles(batch):
-    "Quantiles and modes of the lengths."
-    h = batch.histogram(batch.lengths, 256)
+def _quantiles(batch, h):
+    "Quantiles and modes of the lengths, from their histogram."
     share = h.max(1) / np.maximum(batch.total, 1)
     return dict(q10=np.log1p(batch.quantile(h, .1)), q50=np.log1p(batch.quantile(h, .5)), q90=np.log1p(batch.quantile(h, .9)),
                 mode_share=share, kinds=np.log1p((h > 0).sum(1)))
 
 # %% ../../nbs/22_features.lengths.ipynb #63ad0742
-_BANDS = dict(one=(1, 1), two=(2, 2), to_4=(3, 4), to_8=(5, 8), to_16=(9, 16), to_64=(17, 64), over_128=(129, np.inf))
+_BANDS = dict(one=(1, 1), two=(2, 2), to_4=(3, 4), to_8=(5, 8), to_16=(9, 16), to_64=(17, 64), over_128=(129, 255))
 
 # %% ../../nbs/22_features.lengths.ipynb #ef4c70cd
 def length_features(batch:Batch)->dict[str, np.ndarray]:
     "Features of the lengths by name, each of shape (n,)."
-    x = batch.lengths
-    bands = {name: batch.mean((x >= low) & (x <= high)) for name, (low, high) in _BANDS.items()}
-    return {f"length_{k}": v for k, v in (_moments(batch) | _quantiles(batch) | bands).items()}
+    h, total = batch.histogram(batch.lengths, 256), np.maximum(batch.total, 1)
+    bands = {name: h[:, low:high + 1].sum(1) / total for name, (low, high) in _BANDS.items()}
+    return {f"length_{k}": v for k, v in (_moments(batch) | _quantiles(batch, h) | bands).items()}

@@ -37,14 +37,21 @@ def _undecorate(cells):
     return np.where(negative, -value, value)
 
 # %% ../../nbs/27_features.numbers.ipynb #ab8a1713
+def _any_of(matches, names, m):
+    "Which of m cells match any of the named patterns, as a bool array."
+    mask = np.zeros(m, bool)
+    for name in names: mask[matches[name]] = True
+    return mask
+
+# %% ../../nbs/27_features.numbers.ipynb #9af5426e
 def cell_numbers(
     batch:Batch, # m distinct cells
     matches:dict[str, np.ndarray] # what `match_cells` found for it
 )->np.ndarray: # float64 (m,), NaN where a cell is no number
     "The number that each cell reads as; beyond 1e300 in size counts as none."
     value = np.full(len(batch), np.nan)
-    plain = np.logical_or.reduce([matches[o] for o in _PLAIN])
-    decorated = np.flatnonzero(np.logical_or.reduce([matches[o] for o in _DECORATED]) & ~plain)
+    plain, decorated = _any_of(matches, _PLAIN, len(batch)), _any_of(matches, _DECORATED, len(batch))
+    decorated = np.flatnonzero(decorated & ~plain)
     text = pc.utf8_ltrim(batch.cells.filter(pa.array(plain)), "+")
     value[plain] = text.cast(pa.float64()).to_numpy(zero_copy_only=False)
     if len(decorated): value[decorated] = _undecorate(batch.cells.take(pa.array(decorated)))
@@ -63,25 +70,28 @@ class Numbers:
         self.batch, self.n = batch, batch.n
         self.index = np.flatnonzero(np.isfinite(values))
         self.x, self.column, self.count = values[self.index], batch.column[self.index], batch.count[self.index]
-        self.plain = np.logical_or.reduce([matches[o] for o in _PLAIN])[self.index]
+        self.plain = _any_of(matches, _PLAIN, len(batch))[self.index]
         self.whole = self.x == np.floor(self.x)
+        size = np.bincount(self.column, minlength=self.n)
+        self.filled = np.flatnonzero(size)
+        self.size, self.starts = size[self.filled], np.searchsorted(self.column, self.filled)
         self.total = self.sum(np.ones(len(self.x)))
         kept = np.flatnonzero(batch.position >= 0)
         row = values[batch.position[kept]] if len(values) else np.zeros(0)
         self.row, self.row_column = row[np.isfinite(row)], batch.sampled_column[kept][np.isfinite(row)]
 
-    def sum(self, x): return np.bincount(self.column, weights=x * self.count, minlength=self.n)
+    def sum(self, x): return self.reduce(np.add, x * self.count)
 
     def share(self, mask, of=None):
         "Share of the numbers of each column for which `mask` holds, among those for which `of` does."
         total = self.total if of is None else self.sum(of)
         return self.sum(mask) / np.maximum(total, 1)
 
-    def edges(self):
-        "First number and number of distinct cells of each column that has numbers, and those columns."
-        size = np.bincount(self.column, minlength=self.n)
-        filled = np.flatnonzero(size)
-        return np.searchsorted(self.column, filled), size[filled], filled
+    def reduce(self, ufunc, x):
+        "Reduce one value a number to one a column (n,); 0 for a column without numbers."
+        out = np.zeros(self.n)
+        if len(self.filled): out[self.filled] = ufunc.reduceat(x, self.starts)
+        return out
 
 # %% ../../nbs/27_features.numbers.ipynb #1d416263
 def _scaled_moments(numbers, scale):
@@ -91,16 +101,19 @@ def _scaled_moments(numbers, scale):
     return mean * scale, np.sqrt(numbers.sum((x - mean[numbers.column])**2) / np.maximum(numbers.total, 1)) * scale
 
 # %% ../../nbs/27_features.numbers.ipynb #053d18c8
+def _sorted(x, starts):
+    "Sort each segment of `x` on its own."
+    return np.concatenate([np.sort(o) for o in np.split(x, starts[1:])])
+
+# %% ../../nbs/27_features.numbers.ipynb #0617418e
 def moments(numbers:Numbers)->dict[str, np.ndarray]:
     "Mean, population standard deviation and extremes of the sampled numbers, (n,) each, and the sorted distinct ones."
-    starts, size, filled = numbers.edges()
-    order = np.lexsort((numbers.x, numbers.column))
-    x, out = numbers.x[order], {o: np.zeros(numbers.n) for o in ("min", "q25", "q50", "q75", "max")}
+    x, out = _sorted(numbers.x, numbers.starts), {o: np.zeros(numbers.n) for o in ("min", "q25", "q50", "q75", "max")}
     for name, q in dict(min=0, q25=.25, q50=.5, q75=.75, max=1).items():
-        out[name][filled] = x[starts + np.floor(q * (size - 1)).astype(int)]
+        out[name][numbers.filled] = x[numbers.starts + np.floor(q * (numbers.size - 1)).astype(int)]
     scale = np.maximum(np.maximum(np.abs(out["min"]), np.abs(out["max"])), 1)
     out["mean"], out["std"] = _scaled_moments(numbers, scale)
-    return out | dict(sorted=x, sorted_column=numbers.column[order])
+    return out | dict(sorted=x)
 
 # %% ../../nbs/27_features.numbers.ipynb #a22d1ac8
 def _distribution(m):
@@ -140,10 +153,7 @@ def _decimals(numbers):
 # %% ../../nbs/27_features.numbers.ipynb #b51b9f13
 def _extent(numbers, x):
     "Smallest and largest of one value a number, by column."
-    starts, _, filled = numbers.edges()
-    low, high = np.zeros(numbers.n), np.zeros(numbers.n)
-    if len(filled): low[filled], high[filled] = np.minimum.reduceat(x, starts), np.maximum.reduceat(x, starts)
-    return low, high
+    return numbers.reduce(np.minimum, x), numbers.reduce(np.maximum, x)
 
 # %% ../../nbs/27_features.numbers.ipynb #d5a6cdc6
 def _digits(numbers):
@@ -160,11 +170,10 @@ def _digits(numbers):
 # %% ../../nbs/27_features.numbers.ipynb #b586e4b8
 def _gaps(numbers, m):
     "How the distinct numbers fill their range."
-    starts, size, filled = numbers.edges()
     span, whole = m["max"] - m["min"] + 1, _extent(numbers, numbers.whole)[0] > 0
     density, distinct = np.zeros(numbers.n), np.array([o.profile.distinct for o in numbers.batch.samples], float)
-    density[filled] = np.minimum(size / span[filled], 1)
-    x, column = m["sorted"], m["sorted_column"]
+    density[numbers.filled] = np.minimum(numbers.size / span[numbers.filled], 1)
+    x, column = m["sorted"], numbers.column
     same = column[1:] == column[:-1]
     gap, owner = (x[1:] - x[:-1])[same], column[1:][same]
     owner, gap = owner[gap > 0], gap[gap > 0]

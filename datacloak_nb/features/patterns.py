@@ -6,8 +6,6 @@
 __all__ = ['match_cells', 'pattern_features']
 
 # %% ../../nbs/26_features.patterns.ipynb #8005537f
-import re
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,37 +14,53 @@ from .batch import CLASSES, Batch
 from .names import features
 
 # %% ../../nbs/26_features.patterns.ipynb #043ef766
-def _test(batch, has, term):
-    "Which cells pass one cheap test; `has` is a bit set of the classes of each cell."
-    if span := re.fullmatch(r"(\d+)\.\.(\d*)", term):
-        low, high = int(span[1]), int(span[2] or 1 << 30)
-        return (batch.lengths >= low) & (batch.lengths <= high)
-    bits = sum(1 << CLASSES.index(o) for o in term.lstrip("-").split("|"))
-    return (has & bits == 0) if term.startswith("-") else (has & bits != 0)
+def _plain(batch):
+    "Which cells are digits with at most one dot and at most a leading hyphen."
+    digit, dot, hyphen = (batch.count_class(o) for o in ("digit", "dot", "hyphen"))
+    leads = batch.classes[batch.edges[:-1]] == CLASSES.index("hyphen")
+    return (digit > 0) & (digit + dot + hyphen == batch.lengths) & (dot < 2) & (hyphen == leads)
 
 # %% ../../nbs/26_features.patterns.ipynb #eb0974aa
+def _bits(names):
+    "Bit set of named classes; `plain` comes after the last one."
+    return np.uint32(sum(1 << (CLASSES + ("plain",)).index(o) for o in names))
+
+# %% ../../nbs/26_features.patterns.ipynb #8e98aebc
+def _passes(rule, has, lengths):
+    "Which cells pass all tests of a rule; `has` is the bit set of each cell."
+    terms = rule.split()
+    needed = _bits(o for o in terms if o.isalpha())
+    banned = _bits(o[1:] for o in terms if o.startswith("-"))
+    passed = has & (needed | banned) == needed
+    for term in terms:
+        if "|" in term: passed &= has & _bits(term.split("|")) != 0
+        if ".." in term:
+            low, high = term.split("..")
+            passed &= (lengths >= int(low)) & (lengths <= int(high or 1 << 30))
+    return passed
+
+# %% ../../nbs/26_features.patterns.ipynb #957e382e
 def _candidates(batch, rules):
-    "For each distinct rule, the indices of the cells that pass all its tests."
-    has = (batch.class_counts > 0) @ (1 << np.arange(len(CLASSES)))
-    terms = {term: _test(batch, has, term) for rule in rules for term in rule.split()}
-    everything = np.ones(len(batch), bool)
-    return {rule: np.flatnonzero(np.logical_and.reduce([everything, *(terms[o] for o in rule.split())])) for rule in rules}
+    "For each rule, the indices of the cells that pass all its tests."
+    has, lengths = batch.class_bits | _plain(batch) * _bits(["plain"]), batch.lengths.astype(np.int32)
+    return {rule: np.flatnonzero(_passes(rule, has, lengths)) for rule in rules}
 
 # %% ../../nbs/26_features.patterns.ipynb #7b28504b
 def match_cells(
     batch:Batch, # m distinct cells
     spare:bool=True # apply the cheap tests first; False is slower and gives the same
-)->dict[str, np.ndarray]: # pattern name, without prefix, to bool (m,)
+)->dict[str, np.ndarray]: # pattern name, without prefix, to the ascending indices of the cells that match
     "Match every cell against every pattern."
     patterns = [o for o in features() if o.family == "patterns"]
     rules = {o.only_if: [] for o in patterns} if spare else {"": []}
     for o in patterns: rules[o.only_if if spare else ""].append(o)
-    found = {}
+    found = {o.name.removeprefix("pattern_"): np.zeros(0, int) for o in patterns}
     for rule, index in _candidates(batch, list(rules)).items():
+        if not len(index): continue
         cells = batch.cells.take(pa.array(index)) if len(index) < len(batch) else batch.cells
         for o in rules[rule]:
-            hit = found[o.name.removeprefix("pattern_")] = np.zeros(len(batch), bool)
-            hit[index] = pc.match_substring_regex(cells, o.pattern).to_numpy(zero_copy_only=False)
+            hits = pc.match_substring_regex(cells, o.pattern).to_numpy(zero_copy_only=False)
+            found[o.name.removeprefix("pattern_")] = index[hits]
     return found
 
 # %% ../../nbs/26_features.patterns.ipynb #5103cdb6
@@ -55,6 +69,5 @@ def pattern_features(
     matches:dict[str, np.ndarray] # what `match_cells` found for it
 )->dict[str, np.ndarray]: # feature name to (n,)
     "Share of the cells of each column that match each pattern."
-    names = [o.name for o in features() if o.family == "patterns"]
-    shares = batch.mean(np.stack([matches[o.removeprefix("pattern_")] for o in names], 1).astype(float))
-    return dict(zip(names, shares.T))
+    total = np.maximum(batch.total, 1)
+    return {f"pattern_{k}": np.bincount(batch.column[i], batch.count[i], batch.n) / total for k, i in matches.items()}

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .batch import Batch
+from .batch import Batch, largest
 from .numbers import slog
 
 # %% ../../nbs/28_features.profile.ipynb #b04d0aca
@@ -30,9 +30,7 @@ def _repetition(batch):
     p = batch.count / np.maximum(batch.total, 1)[batch.column]
     kinds = np.bincount(batch.column, minlength=batch.n)
     entropy = np.maximum(np.bincount(batch.column, -p * np.log(np.maximum(p, 1e-300)), batch.n), 0)
-    order = np.lexsort((-p, batch.column))
-    rank = np.arange(len(p)) - np.searchsorted(batch.column, batch.column)
-    top = [np.bincount(batch.column[rank == i], p[order][rank == i], batch.n) for i in range(3)]
+    top = largest(batch.column, p, batch.n, 3)
     once = np.bincount(batch.column, batch.count == 1, batch.n)
     sampled = batch.total + batch.placeholders
     return dict(placeholder_share=batch.placeholders / np.maximum(sampled, 1), sample_distinct=kinds / np.maximum(batch.total, 1),

@@ -8,21 +8,22 @@ __all__ = ['shape_features']
 # %% ../../nbs/25_features.shapes.ipynb #ba0e8913
 import numpy as np
 
-from .batch import CLASSES, Batch, hash_segments, tally
+from .batch import CLASSES, Batch, hash_segments, largest, tally
 
 # %% ../../nbs/25_features.shapes.ipynb #9138663d
 _RUNS = dict(digit="9", numeral="9", upper="A", lower="a", caseless="x", unspaced="x", mark="x", space=" ", newline=" ")
-_SYMBOL = np.array([ord(_RUNS.get(o, "\0")) for o in CLASSES], np.uint32)
+_SYMBOL = np.array([ord(_RUNS.get(o, "\0")) for o in CLASSES], np.uint8)
 
 # %% ../../nbs/25_features.shapes.ipynb #1ee74c60
 def _runs(batch):
     "Symbol and first character of every run, and the first run of every cell."
-    symbol = _SYMBOL[batch.classes]
-    symbol = np.where(symbol == 0, batch.codes, symbol)
-    begins = np.append(True, symbol[1:] != symbol[:-1])[:len(symbol)] | (_SYMBOL[batch.classes] == 0)
+    kind = _SYMBOL[batch.classes]
+    begins = kind == 0
+    begins[1:] |= kind[1:] != kind[:-1]
     begins[batch.edges[:-1]] = True
     start = np.flatnonzero(begins)
-    return symbol[start], start, np.searchsorted(start, batch.edges[:-1])
+    symbol = np.where(kind[start] == 0, batch.codes[start], kind[start])
+    return symbol, start, np.searchsorted(start, batch.edges[:-1])
 
 # %% ../../nbs/25_features.shapes.ipynb #8163a80e
 def _shape_hashes(batch, symbol, start, first, most=16):
@@ -41,12 +42,7 @@ def _variety(batch, key):
     group, weight = tally(batch.column, key, batch.count)
     p = weight / batch.total[group]
     kinds, entropy = np.bincount(group, minlength=batch.n), np.bincount(group, -p * np.log(p), batch.n)
-    top, second = np.zeros(batch.n), np.zeros(batch.n)
-    np.maximum.at(top, group, p)
-    order = np.lexsort((-p, group))
-    later = np.flatnonzero(np.append(False, group[order][1:] == group[order][:-1])[:len(order)])
-    np.maximum.at(second, group[order][later], p[order][later])
-    return kinds, top, second, np.maximum(entropy, 0)
+    return kinds, *largest(group, p, batch.n, 2), np.maximum(entropy, 0)
 
 # %% ../../nbs/25_features.shapes.ipynb #26e3f2ec
 def _kinds(batch, shape, exact):

@@ -33,27 +33,27 @@ class _Words:
     "The words of a batch: their `cell`, `size`, first class and hash, in order."
     def __init__(self, batch):
         self.batch = batch
-        inside = _lookup("upper", "lower", "caseless", "mark", "digit", "numeral")[batch.classes]
-        new_cell = np.zeros(len(inside), bool)
-        new_cell[batch.edges[:-1]] = True
-        begins = inside & (new_cell | ~np.append(False, inside[:-1])[:len(inside)])
-        self.inside, self.start = inside, np.flatnonzero(begins)
-        self.place = np.cumsum(inside)[self.start] - 1
-        self.size = np.diff(np.append(self.place, inside.sum()))
-        self.cell, self.first = batch.cell[self.start], batch.classes[self.start]
+        lettered = batch.has_class("upper", "lower", "caseless", "mark")
+        where = np.flatnonzero(_lookup("upper", "lower", "caseless", "mark", "digit", "numeral")[batch.classes])
+        self.inside = where = where[lettered[batch.cell[where]]] # positions of the characters of words
+        cell = batch.cell[where]
+        begins = np.append(True, (where[1:] != where[:-1] + 1) | (cell[1:] != cell[:-1]))[:len(where)]
+        self.place = np.flatnonzero(begins) # first character of each word, among those of words
+        self.size = np.diff(np.append(self.place, len(where)))
+        self.cell, self.first = cell[self.place], batch.classes[where[self.place]]
         self.upper, self.digit = _lookup("upper")[self.first], _lookup("digit", "numeral")[self.first]
         self.per_cell = np.bincount(self.cell, minlength=len(batch))
         self.spoken = self.per_cell + batch.count_class("unspaced") // 2
 
 # %% ../../nbs/24_features.words.ipynb #96d1e783
-_BANDS = dict(none=(0, 0), one=(1, 1), two=(2, 2), to_4=(3, 4), to_7=(5, 7), to_20=(8, 20), over_20=(21, np.inf))
+_BANDS = dict(none=(0, 0), one=(1, 1), two=(2, 2), to_4=(3, 4), to_7=(5, 7), to_20=(8, 20), over_20=(21, 63))
 
 # %% ../../nbs/24_features.words.ipynb #a2374545
 def _amounts(words):
     "Moments, quantiles and bands of the words of a cell."
     batch, x = words.batch, words.spoken
     h = batch.histogram(x, 64)
-    bands = {name: batch.mean((x >= low) & (x <= high)) for name, (low, high) in _BANDS.items()}
+    bands = {name: h[:, low:high + 1].sum(1) / np.maximum(batch.total, 1) for name, (low, high) in _BANDS.items()}
     quantiles = {f"q{q}": np.log1p(batch.quantile(h, q / 100)) for q in (10, 50, 90)}
     unspaced = batch.mean(batch.count_class("unspaced") * 2 > batch.lengths)
     return dict(mean=np.log1p(batch.mean(x)), std=np.log1p(batch.std(x)), max=np.log1p(batch.reduce(np.maximum, x)),
@@ -65,17 +65,21 @@ def _ratio(batch, cells, of):
     return batch.sum(cells) / np.maximum(batch.sum(of), 1e-9) * (batch.sum(of) > 0)
 
 # %% ../../nbs/24_features.words.ipynb #a0d2b554
+def _first(cell):
+    "Where each cell first occurs in an ascending array of cells."
+    return np.flatnonzero(np.append(True, cell[1:] != cell[:-1])[:len(cell)])
+
+# %% ../../nbs/24_features.words.ipynb #9ac6d0e1
 def _style(words):
     "Case, digits and size of the words."
     batch, m = words.batch, len(words.batch)
     count = lambda mask: np.bincount(words.cell[mask], minlength=m)
     letter, upper, digit = count(~words.digit), count(words.upper), count(words.digit)
-    longest = np.zeros(m)
-    np.maximum.at(longest, words.cell, words.size)
-    starts = np.zeros(m, bool)
-    first_letter = np.flatnonzero(~words.digit)
-    cells, index = np.unique(words.cell[first_letter], return_index=True)
-    starts[cells] = words.upper[first_letter][index]
+    longest, starts = np.zeros(m), np.zeros(m, bool)
+    first = _first(words.cell)
+    if len(first): longest[words.cell[first]] = np.maximum.reduceat(words.size, first)
+    first = np.flatnonzero(~words.digit)[_first(words.cell[~words.digit])]
+    starts[words.cell[first]] = words.upper[first]
     return dict(length=np.log1p(_ratio(batch, np.bincount(words.cell, words.size, m), words.per_cell)),
                 longest=np.log1p(batch.mean(longest)), capitalised=_ratio(batch, upper, letter),
                 first_capital=batch.mean(starts & (upper < letter)), title=batch.mean((letter > 1) & (upper == letter)),
@@ -90,12 +94,22 @@ def _function_hashes():
     starts = np.cumsum([0] + [len(o) for o in texts[:-1]])
     return np.sort(hash_segments(np.concatenate(texts), starts))
 
+# %% ../../nbs/24_features.words.ipynb #b8969678
+def _known(h):
+    "Which hashes are of function words, and their numbers in the sorted table."
+    table, marked = _function_hashes(), np.zeros(1 << 16, bool)
+    marked[table >> np.uint64(48)] = True
+    maybe = np.flatnonzero(marked[h >> np.uint64(48)])
+    at = np.minimum(np.searchsorted(table, h[maybe]), len(table) - 1)
+    sure = table[at] == h[maybe]
+    return maybe[sure], at[sure]
+
 # %% ../../nbs/24_features.words.ipynb #6486588d
 def _hashes(words):
     "Cell and lower-case hash of every letter word."
     keep = ~words.digit
-    lengths, chosen = words.size, np.repeat(keep, words.size)
-    codes = words.batch.codes[words.inside][chosen]
+    lengths = words.size
+    codes = words.batch.codes[words.inside if keep.all() else words.inside[np.repeat(keep, lengths)]]
     codes = _lower_table()[np.minimum(codes, 0x2ffff if codes.itemsize > 1 else 255)]
     starts = np.cumsum(np.append(0, lengths[keep][:-1])) if keep.any() else np.zeros(0, int)
     return words.cell[keep], hash_segments(codes, starts)
@@ -112,28 +126,27 @@ def _vocabulary(words):
     "Function words, and how often words come back."
     batch, m = words.batch, len(words.batch)
     cell, h = _hashes(words)
-    table = _function_hashes()
-    at = np.minimum(np.searchsorted(table, h), len(table) - 1)
-    known, letter = table[at] == h, np.bincount(cell, minlength=m)
-    function = np.bincount(cell[known], minlength=m)
+    known, index = _known(h)
+    letter, function = np.bincount(cell, minlength=m), np.bincount(cell[known], minlength=m)
     types, top = _kinds(batch, cell, h >> np.uint64(52), 4096)
-    first = np.append(True, cell[1:] != cell[:-1])[:len(cell)]
+    first = _first(cell)
     first_types, _ = _kinds(batch, cell[first], h[first] >> np.uint64(52), 4096)
     total = np.maximum(batch.sum(letter), 1)
     return dict(function=_ratio(batch, function, letter), any_function=batch.mean(function > 0),
-                function_kinds=np.log1p(_kinds(batch, cell[known], at[known], len(table))[0]), types=types / total,
+                function_kinds=np.log1p(_kinds(batch, cell[known], index, 1024)[0]), types=types / total,
                 top_type=top / total, first_types=first_types / np.maximum(batch.sum(letter > 0), 1))
 
 # %% ../../nbs/24_features.words.ipynb #13fb9925
 def _sentence_ends(batch):
-    "Which characters end a sentence."
-    classes, last = batch.classes, np.zeros(len(batch.classes), bool)
-    last[batch.edges[1:] - 1] = True
+    "Characters that end a sentence, and which of them end their cell."
+    classes = batch.classes
     mark = np.flatnonzero(_lookup("dot", "ending")[classes])
+    last = mark + 1 == batch.edges[batch.cell[mark] + 1]
     before = _lookup("lower", "caseless", "unspaced", "mark", "quote", "bracket")[classes[np.maximum(mark - 1, 0)]]
     after = _lookup("space", "newline", "quote", "bracket")[classes[np.minimum(mark + 1, len(classes) - 1)]]
     inner = mark > batch.edges[batch.cell[mark]]
-    return mark[before & inner & (after | last[mark] | (batch.codes[mark] > 127))], last
+    ends = before & inner & (after | last | (batch.codes[mark] > 127))
+    return mark[ends], last[ends]
 
 # %% ../../nbs/24_features.words.ipynb #2a912ef1
 def _sentences(batch):
@@ -143,7 +156,7 @@ def _sentences(batch):
     closing = _lookup("dot", "ending")[batch.classes[batch.edges[1:] - 1]]
     question = batch.cell[np.isin(batch.codes, [63, 0xff1f, 0x61f]) if batch.codes.itemsize > 1 else batch.codes == 63]
     return dict(sentences=np.log1p(batch.mean(np.bincount(batch.cell[ends], minlength=m))),
-                any_sentence=batch.mean(np.bincount(batch.cell[ends[~last[ends]]], minlength=m) > 0),
+                any_sentence=batch.mean(np.bincount(batch.cell[ends[~last]], minlength=m) > 0),
                 ends_sentence=batch.mean(closing), question=batch.mean(np.bincount(question, minlength=m) > 0))
 
 # %% ../../nbs/24_features.words.ipynb #071fb39d
