@@ -1,8 +1,11 @@
 """What several tests share."""
 
+from dataclasses import replace
 from pathlib import Path
 
-#: A cell that no archived file may hold: it is not a word of any language and survives every text format unescaped.
+import pytest
+
+#: A cell that no archived file may hold: no word of any language, and every text format keeps it as it is.
 CANARY = "canaryQ7X9ZWcell"
 
 
@@ -11,3 +14,36 @@ def files_holding(folder, text=CANARY):
     marks = [text.encode(encoding) for encoding in ("utf-8", "utf-16-le", "utf-16-be")]
     files = [p for p in Path(folder).rglob("*") if p.is_file()]
     return sorted(p for p in files if any(mark in p.read_bytes() for mark in marks))
+
+
+def plant(labelled, text=CANARY):
+    "The labelled column with `text` for its first and its last cell."
+    from datacloak_nb.columns import Column
+
+    cells = [text, *labelled.column.cells.to_pylist()[1:-1], text]
+    return replace(labelled, column=Column(labelled.column.header, cells))
+
+
+@pytest.fixture(scope="session")
+def tiny_columns():
+    "Made columns of every class, the same in every session."
+    from datacloak_nb.synthetic import make_columns
+
+    return make_columns(240, seed=7)
+
+
+@pytest.fixture(scope="session")
+def tiny_dataset(tiny_columns, tmp_path_factory):
+    "A dataset folder of made columns."
+    from datacloak_nb.dataset import Dataset, save_dataset
+
+    return save_dataset(Dataset(tiny_columns), tmp_path_factory.mktemp("tiny") / "data")
+
+
+@pytest.fixture(scope="session")
+def canary_dataset(tiny_columns, tmp_path_factory):
+    "The same, with a canary in the cells of every third column."
+    from datacloak_nb.dataset import Dataset, save_dataset
+
+    columns = [o if i % 3 else plant(o) for i, o in enumerate(tiny_columns)]
+    return save_dataset(Dataset(columns), tmp_path_factory.mktemp("canary") / "data", "csv")
