@@ -50,7 +50,7 @@ def new_axes(ax, width, height):
 def finding(ax, text):
     "Set a title, broken to the width of the axes."
     inches = ax.get_position().width * ax.figure.get_figwidth()
-    ax.set_title("\n".join(textwrap.wrap(text, max(24, int(inches * 12.5)))))
+    ax.set_title("\n".join(textwrap.wrap(text, max(24, int(inches * 12.5)))), loc="left")
 
 # %% ../../nbs/42_evaluation.plots.ipynb #7571d351
 def annotate(ax, values, shade):

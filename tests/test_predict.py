@@ -1,0 +1,114 @@
+"""A stored model answers for tables, without what it took to train it."""
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+
+from datacloak_nb.columns import DataCloakError
+from datacloak_nb.config import load_config
+from datacloak_nb.deploy.export import to_onnx
+from datacloak_nb.features.extract import extract_frame
+from datacloak_nb.labels import LABELS
+from datacloak_nb.models.forest import fit_forest
+from datacloak_nb.predict import ClassifierError, load_classifier
+
+
+def table(n=20):
+    return pd.DataFrame(dict(comment=["It came late, and nobody told me why it did."] * n, price=np.arange(n) / 7))
+
+
+@pytest.fixture(scope="module")
+def content():
+    X, y = np.tile(extract_frame(table()), (8, 1)), np.tile(np.arange(8), 2)
+    X = X + np.random.default_rng(0).normal(0, 0.1, X.shape).astype(np.float32)
+    return to_onnx(fit_forest(X, y, LABELS, dict(n_estimators=10)), "1.2.3", load_config().export)
+
+
+@pytest.fixture
+def run(content, tmp_path):
+    (tmp_path / "run" / "models").mkdir(parents=True)
+    (tmp_path / "run" / "models" / "column_classifier.onnx").write_bytes(content)
+    return tmp_path / "run"
+
+
+def rewrite(run, **changes):
+    "Change the metadata of the stored model; None removes an entry."
+    path = run / "models" / "column_classifier.onnx"
+    proto = onnx.load(path)
+    meta = {o.key: o.value for o in proto.metadata_props} | changes
+    onnx.helper.set_model_props(proto, {k: v for k, v in meta.items() if v is not None})
+    onnx.save(proto, path)
+
+
+def test_one_row_a_column(run):
+    answer = load_classifier(run).classify(table())
+    assert list(answer.columns) == ["column", "type", "confidence", *LABELS]
+    assert answer.column.tolist() == ["comment", "price"]
+    assert answer[list(LABELS)].sum(axis=1).tolist() == pytest.approx([1, 1], abs=1e-5)
+    assert answer.type.tolist() == answer[list(LABELS)].idxmax(axis=1).tolist()
+    assert answer.confidence.tolist() == answer[list(LABELS)].max(axis=1).tolist()
+
+
+def test_run_folder_and_models_folder_are_the_same(run):
+    a, b = load_classifier(run), load_classifier(str(run / "models"))
+    assert (a.classes, a.kind, a.version) == (b.classes, b.kind, b.version) == (LABELS, "rf", "1.2.3")
+    pd.testing.assert_frame_equal(a.classify(table()), b.classify(table()))
+
+
+def test_another_model_by_name(run, content):
+    (run / "models" / "forest.onnx").write_bytes(content)
+    assert load_classifier(run, "forest").kind == "rf"
+
+
+@pytest.mark.parametrize("frame", [
+    pd.DataFrame(), pd.DataFrame(index=range(3)), table(0), pd.DataFrame([[1, 2]], columns=["a", "a"]),
+    pd.DataFrame([[1, 2]], columns=[0, 1.5]),
+    pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", 1), ("a", 2)])),
+    pd.DataFrame(dict(a=[None, None], b=[[1], {"k": 2}])),
+    pd.DataFrame(dict(a=pd.Categorical(["x"]), b=pd.to_datetime(["2024-01-01"]), c=[b"\xff"])),
+    pd.DataFrame(dict(a=[1, 2]), index=[5, 5]),
+], ids=["empty", "no columns", "no rows", "twice", "odd headers", "multi-index", "objects", "dtypes", "index"])
+def test_odd_tables(run, frame):
+    answer = load_classifier(run).classify(frame)
+    assert answer.column.tolist() == list(frame.columns)
+    assert answer.index.tolist() == list(range(frame.shape[1]))
+    assert set(answer.type) <= set(LABELS) and answer.notna().all(axis=None)
+
+
+def test_a_column_is_judged_by_itself(run):
+    classifier = load_classifier(run)
+    together, alone = classifier.classify(table()), classifier.classify(table()[["price"]])
+    pd.testing.assert_frame_equal(together.iloc[[1]].reset_index(drop=True), alone)
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(feature_version="0.9"), r"made for features version 0.9 .* computes version 1.0"),
+    (dict(feature_hash="0" * 64), r"made for features version 1.0 \(000000000000….*train it again"),
+    (dict(classes=None), "names no classes and features"),
+])
+def test_a_model_for_other_features_is_refused(run, changes, message):
+    rewrite(run, **changes)
+    with pytest.raises(ClassifierError, match=message):
+        load_classifier(run)
+
+
+@pytest.mark.parametrize("break_it, message", [
+    (lambda path: path.unlink(), "no column_classifier.onnx in run"),
+    (lambda path: path.write_bytes(b"half a fi"), "cannot load column_classifier.onnx"),
+])
+def test_a_folder_without_a_usable_model_is_refused(run, break_it, message):
+    break_it(run / "models" / "column_classifier.onnx")
+    with pytest.raises(DataCloakError, match=message):
+        load_classifier(run)
+
+
+def test_it_needs_neither_tensorflow_nor_scikit_learn(run):
+    code = ("import sys, pandas as pd\n"
+            "from datacloak_nb.predict import load_classifier\n"
+            f"load_classifier({str(run)!r}).classify(pd.DataFrame(dict(a=[1, 2])))\n"
+            "print(sorted({'tensorflow', 'tf_keras', 'sklearn', 'skl2onnx', 'onnx', 'matplotlib'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
