@@ -64,9 +64,8 @@ def check_features(name, meta, n_features):
     mine = VERSION, feature_hash(), len(feature_names())
     theirs = meta["feature_version"], meta["feature_hash"], n_features
     if theirs != mine:
-        say = "version {} ({:.12}…, {} of them)".format
-        raise ClassifierError(f"{name} was made for features {say(*theirs)}, this library computes {say(*mine)}: "
-                              f"train it again, or install the library it was made with")
+        say = "{2} features of version {0} ({1:.8}…)".format
+        raise ClassifierError(f"{name} was made for {say(*theirs)}, this library computes {say(*mine)}: train it again")
 
 # %% ../nbs/61_predict.ipynb #11673157
 def find_model(folder, name):

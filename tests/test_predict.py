@@ -85,8 +85,8 @@ def test_a_column_is_judged_by_itself(run):
 
 
 @pytest.mark.parametrize("changes, message", [
-    (dict(feature_version="0.9"), r"made for features version 0.9 .* computes version 1.0"),
-    (dict(feature_hash="0" * 64), r"made for features version 1.0 \(000000000000….*train it again"),
+    (dict(feature_version="0.9"), r"376 features of version 0.9 .* computes 376 features of version 1.0"),
+    (dict(feature_hash="0" * 64), r"features of version 1.0 \(00000000….*train it again"),
     (dict(classes=None), "names no classes and features"),
 ])
 def test_a_model_for_other_features_is_refused(run, changes, message):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..columns import DataCloakError
 from .validate import Agreement, ValidationFailed, ask, compare_answers, open_session
-from ..evaluation.metrics import write_atomically
+from ..files import write_atomically
 
 # %% ../../nbs/52_deploy.quantize.ipynb #78e3c92b
 class QuantizationError(DataCloakError):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..columns import DataCloakError
 from .export import model_metadata, to_onnx
-from ..evaluation.metrics import write_atomically
+from ..files import write_atomically
 
 # %% ../../nbs/51_deploy.validate.ipynb #665dd470
 class ValidationFailed(DataCloakError):

@@ -4,11 +4,10 @@
 
 # %% auto #0
 __all__ = ['count_confusion', 'class_scores', 'overall_scores', 'bootstrap_confusion', 'Part', 'Evaluation', 'evaluate',
-           'compare', 'write_atomically', 'save_metrics', 'load_metrics', 'BelowThreshold', 'enforce_minimum']
+           'compare', 'save_metrics', 'load_metrics', 'BelowThreshold', 'enforce_minimum']
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #801793ad
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..columns import DataCloakError
 from .calibration import Calibration, EvaluationError, calibrate, check_answers
+from ..files import write_json
 from ..labels import LABELS, TEXT_LABELS
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #8d565e18
@@ -232,22 +232,6 @@ def compare(
         cv_deviation=o.cross_validation.deviation if o.cross_validation else None) for name, o in evaluations.items()}
     return pd.DataFrame(rows, dtype=float).T.rename_axis("model")
 
-# %% ../../nbs/41_evaluation.metrics.ipynb #d7722356
-def write_atomically(
-    path, # File to write; its folder is made
-    data, # bytes
-):        # The path
-    "Write a file whole or not at all."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
 # %% ../../nbs/41_evaluation.metrics.ipynb #b95babfd
 SCHEMA_VERSION = "1"
 
@@ -258,8 +242,7 @@ def save_metrics(
 ):               # The path
     "Write evaluations as JSON."
     models = {name: o.model_dump(mode="json") for name, o in evaluations.items()}
-    text = json.dumps(dict(schema_version=SCHEMA_VERSION, models=models), indent=1, ensure_ascii=False, allow_nan=False)
-    return write_atomically(path, text.encode() + b"\n")
+    return write_json(path, dict(schema_version=SCHEMA_VERSION, models=models))
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #4219fce7
 def load_metrics(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .metrics import write_atomically
+from ..files import write_atomically
 
 # %% ../../nbs/42_evaluation.plots.ipynb #d27f7f61
 INK, ACCENT, QUIET, BAND, SEQUENCE = "#222222", "#1f4e79", "#9aa5b1", "#c9d6e3", "Blues"
@@ -181,7 +181,7 @@ def plot_parts(
 ):              # The axes
     "Accuracy of each part of the data."
     shown = [(name, evaluation.parts[name]) for name in (evaluation.parts if names is None else names)]
-    ax = new_axes(ax, 6.5, 1.2 + 0.33 * len(shown))
+    ax = new_axes(ax, 6.5, 1.2 + len(shown) * (0.33 if len(shown) < 16 else 0.24))
     rows = by_value([(f"{name} ({o.n:,})", o.accuracy, o.intervals["accuracy"]) for name, o in shown])
     draw_intervals(ax, rows, "dashed: all columns; accuracy")
     ax.axvline(evaluation.accuracy, color=QUIET, ls="--", lw=1, zorder=0)
@@ -190,17 +190,23 @@ def plot_parts(
     return ax
 
 # %% ../../nbs/42_evaluation.plots.ipynb #7181600b
+def model_name(kind):
+    "What a kind of model is called in a picture."
+    return dict(rf="forest", nn="network").get(kind, kind)
+
+# %% ../../nbs/42_evaluation.plots.ipynb #7b7478c6
 def lead(evaluations):
     "Which model leads in macro-F1, by how much, and whether that is certain."
     first, *others = sorted(evaluations, key=lambda name: -evaluations[name].macro_f1)
     if not others:
-        return f"{first} has macro-F1 {evaluations[first].macro_f1:.3f}"
+        return f"{model_name(first)} has macro-F1 {evaluations[first].macro_f1:.3f}"
     a, b = evaluations[first], evaluations[others[0]]
     overlap = a.intervals["macro_f1"][0] <= b.intervals["macro_f1"][1]
-    text = f"{first} leads {others[0]} by {100 * (a.macro_f1 - b.macro_f1):.1f} points of macro-F1"
+    points = 100 * (a.macro_f1 - b.macro_f1)
+    text = f"{model_name(first)} leads {model_name(others[0])} by {points:.1f} points of macro-F1"
     return text + ("; the intervals overlap" if overlap else "")
 
-# %% ../../nbs/42_evaluation.plots.ipynb #0a57b14d
+# %% ../../nbs/42_evaluation.plots.ipynb #2bdc9c72
 def plot_models(
     evaluations, # {name of the model: Evaluation}
     ax=None,     # Matplotlib axes; new ones by default
@@ -209,7 +215,8 @@ def plot_models(
     ax = new_axes(ax, 6.5, 1.3 + 0.6 * len(evaluations))
     rows = []
     for figure, label in dict(macro_f1="macro-F1", accuracy="accuracy").items():
-        rows += by_value([(f"{k}, {label}", getattr(o, figure), o.intervals[figure]) for k, o in evaluations.items()])
+        rows += by_value([(f"{model_name(kind)}, {label}", getattr(o, figure), o.intervals[figure])
+                          for kind, o in evaluations.items()])
     draw_intervals(ax, rows, "test columns")
     finding(ax, lead(evaluations))
     return ax
