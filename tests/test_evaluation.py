@@ -102,6 +102,15 @@ def test_intervals_hold_the_value_and_widen_with_whole_tables():
     assert evaluate(y, p, groups=tables) == evaluate(y, p, groups=tables.astype(str))
 
 
+def test_no_mistake_is_not_taken_for_infallible():
+    y = np.arange(40) % 8
+    few, many = (evaluate(y, np.eye(8)[y], groups=np.arange(40) % n) for n in (3, 40))
+    for name, value in dict(accuracy=1, macro_f1=1, text_false_positive_rate=0).items():
+        widths = [np.ptp(o.intervals[name]) for o in (few, many)]
+        assert widths[0] > widths[1] > 0 and value in few.intervals[name]
+    assert few.per_class["numeric"].f1_interval[0] < 0.6
+
+
 def test_a_bootstrap_draw_adds_up_whole_tables():
     y, p = answers(40, 3)
     drawn = bootstrap_confusion(count_confusion(y, p.argmax(1), 3, np.repeat(range(4), 10)), draws=50)

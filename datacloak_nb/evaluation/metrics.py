@@ -15,8 +15,8 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from ..columns import DataCloakError
-from .calibration import Calibration, EvaluationError, calibrate, check_answers
-from ..files import write_json
+from .calibration import Calibration, EvaluationError, calibrate, check_answers, wilson
+from ..files import write_atomically
 from ..labels import LABELS, TEXT_LABELS
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #8d565e18
@@ -81,10 +81,13 @@ def bootstrap_confusion(
     return (times @ confusion.reshape(groups, k * k)).reshape(draws, k, k)
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #a55f2272
-def middle(values):
-    "Limits of the middle 95 % over draws; None if no draw defines a value."
+def middle(values, groups):
+    "Limits of the middle 95 % over draws from `groups`; None if no draw defines a value."
     values = values[np.isfinite(values)]
-    return tuple(np.quantile(values, [0.025, 0.975])) if len(values) else None
+    if not len(values):
+        return None
+    low, high = np.quantile(values, [0.025, 0.975])
+    return wilson(low, groups) if low == high and low in (0, 1) else (low, high)
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #783d6cbe
 class Frozen(BaseModel):
@@ -109,12 +112,15 @@ def undefined_to_none(value):
     return None if np.isnan(value) else value.item()
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #4feb57ed
+INTERVALS = "accuracy", "macro_f1", "text_false_positive_rate"
+
+# %% ../../nbs/41_evaluation.metrics.ipynb #0463f7da
 def part_fields(confusion, text):
     "Fields of a `Part`, from counts (groups, classes, classes)."
     total, drawn = (overall_scores(counts, text) for counts in (confusion.sum(0), bootstrap_confusion(confusion)))
     return dict(n=confusion.sum(), groups=len(confusion), classes_present=(confusion.sum((0, 2)) > 0).sum(),
                 **{name: undefined_to_none(value) for name, value in total.items()},
-                intervals={name: middle(drawn[name]) for name in ("accuracy", "macro_f1", "text_false_positive_rate")})
+                intervals={name: middle(drawn[name], len(confusion)) for name in INTERVALS})
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #89f64e84
 class ClassScores(Frozen):
@@ -131,7 +137,8 @@ def per_class_scores(confusion, classes):
     "Scores of each class by name, from counts (groups, classes, classes)."
     scores, drawn = class_scores(confusion.sum(0)), class_scores(bootstrap_confusion(confusion))["f1"]
     fields = [{k: undefined_to_none(v[i]) for k, v in scores.items()} for i in range(len(classes))]
-    return {name: ClassScores(**fields[i], f1_interval=middle(drawn[:, i])) for i, name in enumerate(classes)}
+    intervals = [middle(drawn[:, i], n) for i, n in enumerate((confusion.sum(2) > 0).sum(0))]
+    return {name: ClassScores(**fields[i], f1_interval=intervals[i]) for i, name in enumerate(classes)}
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #5bd44ff3
 class ConfusedPair(Frozen):
@@ -242,7 +249,8 @@ def save_metrics(
 ):               # The path
     "Write evaluations as JSON."
     models = {name: o.model_dump(mode="json") for name, o in evaluations.items()}
-    return write_json(path, dict(schema_version=SCHEMA_VERSION, models=models))
+    text = json.dumps(dict(schema_version=SCHEMA_VERSION, models=models), indent=1, ensure_ascii=False, allow_nan=False)
+    return write_atomically(path, text.encode() + b"\n")
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #4219fce7
 def load_metrics(
