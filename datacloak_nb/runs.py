@@ -46,7 +46,8 @@ def start_run(
     if (folder / "models").exists():
         raise RunError(f"{folder} holds a finished run; name a new output_dir or remove it")
     try: folder.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise RunError(f"cannot make output_dir {folder}: {e.strerror}; name a writable folder") from None
+    except OSError as e:
+        raise RunError(f"cannot make output_dir {folder}: {e.strerror}; name a writable folder") from None
     return folder
 
 # %% ../nbs/60_runs.ipynb #52aea303
@@ -71,7 +72,8 @@ def _place(tb):
     "Innermost place of a traceback, and innermost one inside this package."
     frames = traceback.extract_tb(tb)
     ours = [o for o in frames if "datacloak_nb" in o.filename]
-    return " < ".join(dict.fromkeys(f"{Path(o.filename).name}:{o.lineno} in {o.name}" for o in [*frames[-1:], *ours[-1:]]))
+    places = [f"{Path(o.filename).name}:{o.lineno} in {o.name}" for o in [*frames[-1:], *ours[-1:]]]
+    return " < ".join(dict.fromkeys(places))
 
 # %% ../nbs/60_runs.ipynb #b7eed914
 def safe_error(
@@ -123,6 +125,10 @@ def pipeline_path(
     raise RunError(f"no pipeline {name}: {places[0].name} is neither in nbs/ nor in the package")
 
 # %% ../nbs/60_runs.ipynb #c10a9921
+_ONLINE = ("mathjax_url", "require_js_url", "jquery_url", "jupyter_widgets_base_url", "html_manager_semver_range",
+           "mermaid_js_url")
+
+# %% ../nbs/60_runs.ipynb #6ddf1f83
 def write_report(
     notebook:str|Path, # an executed notebook
     report:str|Path # HTML file to write
@@ -132,10 +138,10 @@ def write_report(
     from nbconvert import HTMLExporter
     from traitlets.config import Config
 
-    tags = dict(enabled=True, remove_all_outputs_tags={"progress"}, remove_cell_tags={"parameters", "injected-parameters"})
-    exporter = HTMLExporter(config=Config(TagRemovePreprocessor=tags), exclude_input=True, exclude_output_prompt=True,
-                            embed_images=True, mathjax_url="", require_js_url="", jquery_url="", jupyter_widgets_base_url="",
-                            html_manager_semver_range="", mermaid_js_url="")
+    tags = dict(enabled=True, remove_all_outputs_tags={"progress"},
+                remove_cell_tags={"parameters", "injected-parameters"})
+    exporter = HTMLExporter(config=Config(TagRemovePreprocessor=tags), exclude_input=True, exclude_input_prompt=True,
+                            exclude_output_prompt=True, embed_images=True, **dict.fromkeys(_ONLINE, ""))
     page, _ = exporter.from_notebook_node(nbformat.read(notebook, as_version=4))
     return write_text(report, page)
 
@@ -150,8 +156,8 @@ def run_pipeline(
 
     executed = output_dir / f"{name}.ipynb"
     try:
-        pm.execute_notebook(pipeline_path(name), executed, dict(parameters, output_dir=str(output_dir)), kernel_name="python3",
-                            progress_bar=dict(desc=name, unit="cell"), stderr_file=sys.stderr)
+        pm.execute_notebook(pipeline_path(name), executed, dict(parameters, output_dir=str(output_dir)),
+                            kernel_name="python3", progress_bar=dict(desc=name, unit="cell"), stderr_file=sys.stderr)
         return True
     except pm.PapermillExecutionError as e:
         print(f"{name} failed: {e.evalue}\nPartial notebook: {executed}", file=sys.stderr)
@@ -162,7 +168,7 @@ def run_pipeline(
 # %% ../nbs/60_runs.ipynb #afa08755
 def _train_parser():
     "Options of `datacloak-train`."
-    parser = argparse.ArgumentParser("datacloak-train", description="Train the column classifier by running nbs/train.ipynb.")
+    parser = argparse.ArgumentParser("datacloak-train", description="Train the column classifier: run nbs/train.ipynb.")
     parser.add_argument("--config", default="", help="YAML file; default: the shipped training_config.yaml")
     parser.add_argument("--data-path", default="", help="dataset folder; default: the default data, built on first use")
     parser.add_argument("--output-dir", default="", help="folder of the run; default: a new stamped folder in runs/")
@@ -177,8 +183,9 @@ def main(
     options, begun = _train_parser().parse_args(argv), time.monotonic()
     try: folder = start_run(options.output_dir)
     except RunError as e: return print(f"datacloak-train: {e}", file=sys.stderr) or 2
-    absolute = {k: str(Path(v).absolute()) if v else "" for k, v in (("config", options.config), ("data_path", options.data_path))}
-    ran = run_pipeline("train", folder, model_type=options.model_type, **absolute)
+    absolute = lambda path: str(Path(path).absolute()) if path else ""
+    ran = run_pipeline("train", folder, config=absolute(options.config), data_path=absolute(options.data_path),
+                       model_type=options.model_type)
     print(f"Report: {folder / 'report.html'}")
     if ran: print(*(f"Model:  {o}" for o in sorted((folder / "models").glob("*.onnx"))), sep="\n")
     print(f"{'Trained' if ran else 'Stopped'} after {(time.monotonic() - begun) / 60:.1f} minutes")

@@ -17,18 +17,18 @@ from pydantic import BaseModel, ConfigDict
 from ruamel.yaml import YAML
 
 from .validate import inference_time
-from ..evaluation.metrics import write_atomically
+from ..files import write_atomically
 from ..features.names import VERSION, feature_hash, feature_names
 
 # %% ../../nbs/53_deploy.card.ipynb #ce58a55e
 _MEMORY = """
-import resource, sys
-import numpy, onnxruntime
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-before = peak()
+import sys
+import numpy, onnxruntime, psutil
+used = lambda: psutil.Process().memory_info().rss / 1e6
+before = used()
 session = onnxruntime.InferenceSession(sys.argv[1])
 session.run(None, {"features": numpy.zeros((1, session.get_inputs()[0].shape[1]), numpy.float32)})
-print(peak() - before)
+print(used() - before)
 """
 
 # %% ../../nbs/53_deploy.card.ipynb #87039af2
@@ -96,9 +96,11 @@ def make_card(
     "Measure a model and fill in its card."
     path, row = models / "column_classifier.onnx", np.zeros((1, len(feature_names())), np.float32)
     features = FeatureSet(count=len(feature_names()), version=VERSION, hash=feature_hash())
-    metadata = ModelMetadata(version=version, training_date=date.today(), framework=_FRAMEWORKS[kind], accuracy=round(accuracy, 4), features=features)
-    performance = Performance(inference_time_ms=round(inference_time(path, row), 4), memory_usage_mb=round(memory_usage(path), 1),
-                              accuracy_test_set=round(test.accuracy, 4), f1_macro_test_set=round(test.macro_f1, 4))
+    metadata = ModelMetadata(version=version, training_date=date.today(), framework=_FRAMEWORKS[kind],
+                             accuracy=round(accuracy, 4), features=features)
+    performance = Performance(
+        inference_time_ms=round(inference_time(path, row), 4), memory_usage_mb=round(memory_usage(path), 1),
+        accuracy_test_set=round(test.accuracy, 4), f1_macro_test_set=round(test.macro_f1, 4))
     files = dict(onnx=f"models/{path.name}") | {f"quantized_{k}": f"models/{v}" for k, v in quantized.items()}
     return ModelCard(model_metadata=metadata, model_files=files, performance_benchmarks=performance)
 

@@ -1,0 +1,171 @@
+"""The main job through papermill and through its command: what it leaves, what it refuses, what it keeps to itself."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CANARY, files_holding
+
+from datacloak_nb.config import load_config, save_config
+from datacloak_nb.deploy.card import ModelCard
+from datacloak_nb.evaluation.metrics import load_metrics
+from datacloak_nb.predict import ClassifierError, load_classifier
+from datacloak_nb.runs import main, pipeline_path
+
+BIN = Path(sysconfig.get_path("scripts"))
+TINY = dict(
+    training__epochs=3, models__random_forest__n_estimators=20, models__neural_network__hidden_layers=[16, 8],
+    models__random_forest__search__draws=2, models__random_forest__search__grid__n_estimators=[10, 20],
+    evaluation__cross_validation_folds=2, evaluation__min_accuracy_threshold=.3)
+
+
+def config_file(folder, **changes):
+    "A config that trains in seconds."
+    return save_config(load_config(**TINY | changes), Path(folder) / "tiny.yaml")
+
+
+def papermill(folder, *parameters, output="out.ipynb"):
+    "Run train.ipynb by the command line, from `folder`."
+    command = [BIN / "papermill", pipeline_path("train"), output, "-k", "python3", "--no-progress-bar", *parameters]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def left_no_model(folder):
+    "Whether nothing below `folder` can be taken for a finished model."
+    with pytest.raises(ClassifierError):
+        load_classifier(folder)
+    return not list(Path(folder).rglob("models")) and not list(Path(folder).rglob("model_config.yaml"))
+
+
+@pytest.fixture(scope="module")
+def finished(canary_dataset, tmp_path_factory):
+    "A run on columns with canaries in their cells, and what it printed."
+    folder = tmp_path_factory.mktemp("finished")
+    command = [BIN / "datacloak-train", "--config", config_file(folder), "--data-path", canary_dataset,
+               "--output-dir", folder / "run", "--model-type", "both"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    (folder / "printed.txt").write_text(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "run"
+
+
+def test_run_leaves_everything(finished):
+    names = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
+    models = {f"models/{o}" for o in ("column_classifier.onnx", "forest.onnx", "network.onnx", "network_int8.onnx",
+                                      "network_int16.onnx", "model_config.yaml")}
+    assert models | {"train.ipynb", "report.html", "metrics.json", "config.yaml", "splits.json"} <= names
+    for plot in ("classes", "confusion_rf", "confusion_nn", "per_class", "reliability", "search", "history", "origin"):
+        assert {f"plots/{plot}.png", f"plots/{plot}.svg"} <= names
+    assert load_config(finished / "config.yaml").training.random_seed == 42
+    printed = (finished.parent / "printed.txt").read_text()
+    assert str(finished / "report.html") in printed and str(finished / "models" / "column_classifier.onnx") in printed
+
+
+def test_metrics_and_card_agree(finished):
+    from ruamel.yaml import YAML
+
+    metrics, card = load_metrics(finished / "metrics.json"), ModelCard(**YAML(typ="safe").load(finished / "models/model_config.yaml"))
+    assert set(metrics) == {"rf", "nn"}
+    kind = {"scikit-learn": "rf", "tensorflow": "nn"}[card.model_metadata.framework]
+    assert card.performance_benchmarks.accuracy_test_set == pytest.approx(metrics[kind].accuracy, abs=1e-4)
+    assert metrics[kind].n == sum(map(sum, metrics[kind].confusion)) == metrics[kind].parts["synthetic"].n
+
+
+def test_split_keeps_tables_together(finished):
+    rows = pd.DataFrame(json.loads((finished / "splits.json").read_text())["columns"])
+    assert (rows[rows.side != ""].groupby("table").side.nunique() == 1).all()
+    assert set(rows.side) >= {"train", "validation", "test"}
+
+
+def test_report_loads_nothing(finished):
+    page = (finished / "report.html").read_text("utf-8")
+    assert re.findall(r"""(?:src|href|url|import)\s*[=(]?\s*["']?\s*(?:https?:)?//[^"'\s>]+""", page) == []
+    assert page.count("data:image/png") >= 8 and "default_data" not in page
+
+
+def test_no_cell_in_anything_written(finished):
+    assert files_holding(finished.parent) == []
+
+
+def test_stored_models_answer_alike(finished, tiny_columns):
+    frame = pd.DataFrame({o.id: pd.Series(o.column.cells.to_pylist()) for o in tiny_columns[:30]})
+    best, copies = load_classifier(finished).classify(frame), [load_classifier(finished, o).classify(frame) for o in ("forest", "network")]
+    assert any(np.array_equal(best.confidence, o.confidence) for o in copies)
+    assert list(best.columns[:3]) == ["column", "type", "confidence"] and len(best) == 30
+
+
+def test_finished_run_is_not_written_over(finished, capsys):
+    assert main(["--output-dir", str(finished)]) == 2
+    assert "holds a finished run" in capsys.readouterr().err
+
+
+def test_same_seed_same_forest_and_metrics(finished, canary_dataset, tmp_path):
+    shutil.copytree(canary_dataset, tmp_path / "moved")
+    options = ["-p", "config", config_file(tmp_path), "-p", "data_path", tmp_path / "moved", "-p", "model_type", "rf"]
+    done = papermill(tmp_path, *options, "-p", "output_dir", "again")
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, again = load_metrics(finished / "metrics.json")["rf"], load_metrics(tmp_path / "again" / "metrics.json")["rf"]
+    assert first == again
+    graphs = [(folder / "models" / "forest.onnx").read_bytes() for folder in (finished, tmp_path / "again")]
+    assert len(graphs[0]) == pytest.approx(len(graphs[1]), abs=100) # the version in the metadata differs
+
+
+def test_misspelt_parameter_fails_before_any_work(tmp_path):
+    done = papermill(tmp_path, "-p", "data_pth", "somewhere")
+    assert done.returncode == 1 and "no parameter data_pth" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["out.ipynb"]
+
+
+@pytest.mark.parametrize("option, value, message", [
+    ("--data-path", "nowhere", "no folder labeled_columns"),
+    ("--config", "nowhere.yaml", "no config file"),
+])
+def test_refusals_reach_the_user(option, value, message, tmp_path):
+    done = subprocess.run([BIN / "datacloak-train", option, value, "--output-dir", "run"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and message in done.stderr
+    assert (tmp_path / "run" / "train.ipynb").is_file() and left_no_model(tmp_path)
+
+
+def test_failing_run_keeps_cells_to_itself(canary_dataset, tmp_path):
+    data = shutil.copytree(canary_dataset, tmp_path / "data")
+    next((data / "labeled_columns" / "numeric").glob("*.csv")).write_text(f"header\n{CANARY},{CANARY}\n")
+    done = papermill(tmp_path, "-p", "data_path", data, "-p", "output_dir", "run")
+    assert done.returncode == 1 and "unreadable file" in done.stderr and CANARY not in done.stdout + done.stderr
+    shutil.rmtree(data)
+    assert files_holding(tmp_path) == [] and left_no_model(tmp_path)
+
+
+def test_run_below_the_threshold_publishes_nothing(tiny_dataset, tmp_path):
+    config = config_file(tmp_path, evaluation__min_accuracy_threshold=1.0)
+    options = ["--config", config, "--data-path", tiny_dataset, "--output-dir", "run", "--model-type", "rf"]
+    done = subprocess.run([BIN / "datacloak-train", *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "below evaluation.min_accuracy_threshold" in done.stderr
+    assert (tmp_path / "run" / "metrics.json").is_file() and (tmp_path / "run" / "report.html").is_file()
+    assert left_no_model(tmp_path)
+
+
+def test_foreign_errors_are_shown_without_their_message(tmp_path):
+    from nbclient import NotebookClient
+
+    cells = ["from datacloak_nb.runs import keep_private\nkeep_private()", f"float('{CANARY}'.lower())", f"{{}}['{CANARY}'.lower()]"]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(o) for o in cells])
+    NotebookClient(book, kernel_name="python3", allow_errors=True).execute()
+    outputs = [o for c in book.cells for o in c.outputs]
+    assert [o.ename for o in outputs if o.output_type == "error"] == ["RunError", "RunError"]
+    assert CANARY.lower() not in json.dumps(outputs) and "ValueError" in json.dumps(outputs)
+
+
+def test_options_are_those_of_the_notebook():
+    from papermill import inspect_notebook
+
+    told = subprocess.run([sys.executable, "-c", "from datacloak_nb.runs import main; main(['--help'])"], capture_output=True, text=True)
+    options = {o.replace("-", "_") for o in re.findall(r"--([a-z-]+)", told.stdout)} - {"help"}
+    assert options == set(inspect_notebook(str(pipeline_path("train"))))
