@@ -131,7 +131,8 @@ def _read(path):
     "A YAML file as a dict; `ConfigError` if it is none."
     try: found = YAML(typ="safe").load(Path(path).read_text("utf-8"))
     except FileNotFoundError: raise ConfigError(f"no config file {path}; name a YAML file") from None
-    except (OSError, UnicodeDecodeError) as e: raise ConfigError(f"config {path} cannot be read: {type(e).__name__}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"config {path} cannot be read: {type(e).__name__}") from None
     except YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         raise ConfigError(f"config {path} is not YAML{f' at line {mark.line + 1}' if mark else ''}") from None
@@ -142,8 +143,8 @@ def _read(path):
 # %% ../nbs/05_config.ipynb #5902d91c
 def _merged(base, over):
     "`over` laid on `base`, section by section."
-    both = {k: _merged(base[k], v) if isinstance(v, dict) and isinstance(base.get(k), dict) else v for k, v in over.items()}
-    return base | both
+    nested = lambda k: isinstance(over[k], dict) and isinstance(base.get(k), dict)
+    return base | {k: _merged(base[k], v) if nested(k) else v for k, v in over.items()}
 
 # %% ../nbs/05_config.ipynb #e1d473b3
 def _complaint(error):
@@ -162,7 +163,8 @@ def load_config(
     **overrides # settings by dotted name with `__` for the dot; empty texts and None are left out
 )->Config: # `ConfigError` names each setting that was refused
     "Read and check the settings of a run."
-    with resources.as_file(resources.files("datacloak_nb") / "data" / "training_config.yaml") as default: found = _read(default)
+    shipped = resources.files("datacloak_nb") / "data" / "training_config.yaml"
+    with resources.as_file(shipped) as default: found = _read(default)
     if path: found = _merged(found, _read(path))
     for name, value in overrides.items():
         for key in reversed(name.split("__")): value = {key: value}

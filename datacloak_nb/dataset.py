@@ -124,7 +124,8 @@ class Dataset:
 def _details(o):
     "Everything but label and cells, as JSON can hold it."
     profile = asdict(o.column.profile) if o.column.profile else None
-    return dict(id=o.id, table=o.table, source=o.source, header=o.column.header, alt=o.alt, language=o.language, profile=profile)
+    return dict(id=o.id, table=o.table, source=o.source, header=o.column.header, alt=o.alt, language=o.language,
+                profile=profile)
 
 # %% ../nbs/10_dataset.ipynb #981118d2
 def _labelled(details, cells, label, stem):
@@ -172,7 +173,8 @@ def _read_jsonl(path, label):
 _MOMENTS = ("mean", "std", "min", "max")
 _SCHEMA = pa.schema([("id", pa.string()), ("table", pa.string()), ("source", pa.string()), ("header", pa.string()),
                      ("cells", pa.list_(pa.string())), ("alt", pa.string()), ("language", pa.string()),
-                     *((o, pa.int64()) for o in ("rows", "missing", "distinct")), *((o, pa.float64()) for o in _MOMENTS)])
+                     *((o, pa.int64()) for o in ("rows", "missing", "distinct")),
+                     *((o, pa.float64()) for o in _MOMENTS)])
 
 # %% ../nbs/10_dataset.ipynb #6c25854a
 def _parquet_bytes(columns):
@@ -190,7 +192,8 @@ def _read_parquet(path, label):
     cells = table["cells"].combine_chunks() if len(table) else []
     for row, listed in zip(table.drop_columns("cells").to_pylist(), cells):
         facts = {k: row.pop(k) for k in ("rows", "missing", "distinct", *_MOMENTS)}
-        yield _labelled(row | dict(profile=facts if facts["rows"] is not None else None), listed.values, label, path.stem)
+        profile = facts if facts["rows"] is not None else None
+        yield _labelled(row | dict(profile=profile), listed.values, label, path.stem)
 
 # %% ../nbs/10_dataset.ipynb #86c1d76b
 _READERS = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
@@ -200,7 +203,8 @@ def _read_file(path, root, label):
     "The columns of one file; `DatasetError` names a file that cannot be read."
     try: return list(_READERS[path.suffix](path, label))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, pa.ArrowException) as e:
-        raise DatasetError(f"unreadable file {path.relative_to(root)} ({type(e).__name__}); mend or remove it") from None
+        place, kind = path.relative_to(root), type(e).__name__
+        raise DatasetError(f"unreadable file {place} ({kind}); mend or remove it") from None
 
 # %% ../nbs/10_dataset.ipynb #de768815
 def _read_side(folder, root, classes):
@@ -238,7 +242,8 @@ def _write_label(folder, columns, storage, shard=500):
     "Write the columns of one label."
     folder.mkdir(parents=True)
     if storage == "parquet":
-        for i in range(0, len(columns), shard): (folder / f"{i // shard:05d}.parquet").write_bytes(_parquet_bytes(columns[i:i + shard]))
+        for i in range(0, len(columns), shard):
+            (folder / f"{i // shard:05d}.parquet").write_bytes(_parquet_bytes(columns[i:i + shard]))
         return
     for o in columns:
         name = quote(o.id, safe=" ")[:120] + f"-{hashlib.blake2b(o.id.encode(), digest_size=4).hexdigest()}"
@@ -248,7 +253,8 @@ def _write_label(folder, columns, storage, shard=500):
 # %% ../nbs/10_dataset.ipynb #aa5502a7
 def _write_all(dataset, folder, storage):
     "Write every side of a dataset and its metadata."
-    for name, columns in (("labeled_columns", dataset.train), ("validation", dataset.validation), ("test", dataset.test)):
+    sides = dict(labeled_columns=dataset.train, validation=dataset.validation, test=dataset.test)
+    for name, columns in sides.items():
         if columns is None: continue
         (folder / name).mkdir()
         for label in sorted({o.label for o in columns}):
@@ -265,7 +271,8 @@ def save_dataset(
 )->Path: # the folder
     "Write a dataset folder whole or not at all; `DatasetError` if it exists."
     path = Path(path)
-    if storage not in ("parquet", "csv", "jsonl"): raise DatasetError(f"no storage {storage}; expected parquet, csv or jsonl")
+    if storage not in ("parquet", "csv", "jsonl"):
+        raise DatasetError(f"no storage {storage}; expected parquet, csv or jsonl")
     if path.exists(): raise DatasetError(f"{path} exists; name a new folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -25,7 +25,8 @@ class Finding:
     message: str
 
 # %% ../nbs/11_quality.ipynb #7e655161
-WANTED = dict(text_long=5000, text_short=3000, numeric=2000, datetime=1500, categorical=2000, identifier=1500, boolean=1000, unknown=1000)
+WANTED = dict(text_long=5000, text_short=3000, numeric=2000, datetime=1500, categorical=2000, identifier=1500,
+              boolean=1000, unknown=1000)
 
 # %% ../nbs/11_quality.ipynb #2611f679
 def _missing_columns(dataset, config):
@@ -33,7 +34,8 @@ def _missing_columns(dataset, config):
     found = Counter(o.label for o in dataset.columns)
     for name in dataset.classes:
         if (short := WANTED.get(name, 0) - found[name]) > 0:
-            yield Finding("warning", "enough columns", f"{name}: {found[name]} columns, {short} fewer than the {WANTED[name]} wanted")
+            yield Finding("warning", "enough columns",
+                          f"{name}: {found[name]} columns, {short} fewer than the {WANTED[name]} wanted")
 
 # %% ../nbs/11_quality.ipynb #e6a083b2
 def _too_few_for_folds(dataset, config):
@@ -41,7 +43,8 @@ def _too_few_for_folds(dataset, config):
     found, folds = Counter(o.label for o in dataset.train), config.evaluation.cross_validation_folds
     for name in dataset.classes:
         if found[name] < folds:
-            yield Finding("error", "folds", f"{name}: {found[name]} columns for {folds} folds; add columns or lower cross_validation_folds")
+            yield Finding("error", "folds", f"{name}: {found[name]} columns for {folds} folds; "
+                          "add columns or lower cross_validation_folds")
 
 # %% ../nbs/11_quality.ipynb #31d12882
 def _imbalance(dataset, config, most=2):
@@ -58,15 +61,16 @@ def _repeats(dataset, config):
     labels = {}
     for o in dataset.columns: labels.setdefault(content_hash(o.column), []).append(o.label)
     if repeats := sum(len(o) - 1 for o in labels.values()):
-        yield Finding("warning", "repeats", f"{repeats} columns repeat the cells of another; repeats stay on one side of the split")
+        yield Finding("warning", "repeats",
+                      f"{repeats} columns repeat the cells of another; repeats stay on one side of the split")
     if disputed := sum(len(set(o)) > 1 for o in labels.values()):
         yield Finding("warning", "repeats", f"{disputed} groups of repeats disagree on their label")
 
 # %% ../nbs/11_quality.ipynb #747246d5
 def _stale_counts(dataset, config):
     "Counts in the metadata that differ from the folder."
-    found = Counter(o.label for o in dataset.train)
-    if dataset.metadata.counts and (wrong := sorted(k for k in dataset.classes if dataset.metadata.counts.get(k, 0) != found[k])):
+    found, stated = Counter(o.label for o in dataset.train), dataset.metadata.counts
+    if stated and (wrong := sorted(k for k in dataset.classes if stated.get(k, 0) != found[k])):
         yield Finding("warning", "metadata", f"counts in metadata.json differ from the folder for {', '.join(wrong)}")
 
 # %% ../nbs/11_quality.ipynb #7023abcf

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 import traceback
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .columns import DataCloakError
@@ -34,7 +34,7 @@ def project_root(
 # %% ../nbs/60_runs.ipynb #134422e1
 def _stamp(now=None):
     "Time in UTC as it is used in folder names and versions."
-    return (now or datetime.now(timezone.utc)).strftime("%Y%m%dT%H%M%S")
+    return (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%S")
 
 # %% ../nbs/60_runs.ipynb #e0d57a00
 def start_run(

@@ -93,9 +93,13 @@ def _check_sides(split, y, dataset):
     "Refuse a split that leaves a class out of a side, or that puts a table on two sides."
     for name in ("train", "validation", "test"):
         absent = [c for i, c in enumerate(dataset.classes) if not (y[getattr(split, name)] == i).any()]
-        if absent: raise SplitError(f"no columns of {', '.join(absent)} on the {name} side; expected some from 3 tables or more a class")
+        if absent:
+            raise SplitError(f"no columns of {', '.join(absent)} on the {name} side; "
+                             "expected some from 3 tables or more a class")
     both = len(set(split.groups[split.train]) & set(split.groups[np.concatenate([split.validation, split.test])]))
-    if both: raise SplitError(f"{both} groups of tables stand in labeled_columns/ and in validation/ or test/; keep a table on one side")
+    if both:
+        raise SplitError(f"{both} groups of tables stand in labeled_columns/ and in validation/ or test/; "
+                         "keep a table on one side")
     return split
 
 # %% ../nbs/12_splits.ipynb #047e6698
@@ -111,7 +115,8 @@ def grouped_folds(
     for c in np.unique(y):
         rows, tables = (y == c).sum(), len(np.unique(groups[y == c]))
         if min(rows, tables) < n_splits:
-            raise SplitError(f"class {c} has {rows} columns from {tables} tables for {n_splits} folds; add tables or lower the folds")
+            raise SplitError(f"class {c} has {rows} columns from {tables} tables for {n_splits} folds; "
+                             "add tables or lower the folds")
     return list(StratifiedGroupKFold(n_splits, shuffle=True, random_state=seed).split(y, y, groups))
 
 # %% ../nbs/12_splits.ipynb #0336bd44

@@ -43,7 +43,8 @@ COLUMNS = [
 
 def test_names_and_hash_are_frozen():
     assert VERSION == "1.0" and len(feature_names()) == len(set(feature_names())) == 376
-    assert feature_hash() == json.loads(GOLDEN.read_text("utf-8"))["hash"], "a feature changed: models of version 1.0 break"
+    frozen = json.loads(GOLDEN.read_text("utf-8"))["hash"]
+    assert feature_hash() == frozen, "a feature changed: models of version 1.0 break"
 
 
 def test_golden_values():
@@ -64,10 +65,11 @@ def test_alone_among_others_and_twice():
 
 
 def test_storage_does_not_matter():
-    frame = pd.DataFrame({"n": [1.0, None, 3.0], "flag": [True, False, None], "day": pd.to_datetime(["2024-01-31", None, "1999-12-31"]),
+    frame = pd.DataFrame({"n": [1.0, None, 3.0], "flag": [True, False, None],
+                          "day": pd.to_datetime(["2024-01-31", None, "1999-12-31"]),
                           "kind": pd.Categorical(["a", "b", "a"])})
-    text = pd.DataFrame({"n": ["1", None, "3"], "flag": ["true", "false", None], "day": ["2024-01-31", None, "1999-12-31"],
-                         "kind": ["a", "b", "a"]})
+    text = pd.DataFrame({"n": ["1", None, "3"], "flag": ["true", "false", None],
+                         "day": ["2024-01-31", None, "1999-12-31"], "kind": ["a", "b", "a"]})
     np.testing.assert_array_equal(extract_frame(frame), extract_frame(text))
     np.testing.assert_array_equal(extract_frame(frame), extract(columns_from_frame(frame)))
 
@@ -78,8 +80,9 @@ def test_ten_million_rows_cost_a_sample():
     assert long.cells[0].as_py() == "0" and long.cells[-1].as_py() == str(9_999_999 % 977)
 
 
+seen = [str(o) for c in COLUMNS for o in c.cells.to_pylist()[:4]]
 cell = st.one_of(st.none(), st.text(max_size=40), st.integers().map(str), st.floats().map(str), st.dates().map(str),
-                 st.emails(), st.uuids().map(str), st.sampled_from([str(o) for c in COLUMNS for o in c.cells.to_pylist()[:4]]))
+                 st.emails(), st.uuids().map(str), st.sampled_from(seen))
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,8 +106,10 @@ def test_cheap_tests_change_no_answer(cells):
 
 
 def test_importing_the_extractor_stays_light():
-    code = "import datacloak_nb.features.extract, sys; print([m for m in ('tensorflow', 'sklearn', 'matplotlib') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = ("import datacloak_nb.features.extract, sys; "
+            "print([m for m in ('tensorflow', 'sklearn', 'matplotlib') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 if __name__ == "__main__":  # python tests/test_features.py: write the golden values anew, for a new version

@@ -4,12 +4,12 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 from conftest import CANARY, files_holding
@@ -72,7 +72,8 @@ def test_run_leaves_everything(finished):
 def test_metrics_and_card_agree(finished):
     from ruamel.yaml import YAML
 
-    metrics, card = load_metrics(finished / "metrics.json"), ModelCard(**YAML(typ="safe").load(finished / "models/model_config.yaml"))
+    metrics = load_metrics(finished / "metrics.json")
+    card = ModelCard(**YAML(typ="safe").load(finished / "models/model_config.yaml"))
     assert set(metrics) == {"rf", "nn"}
     kind = {"scikit-learn": "rf", "tensorflow": "nn"}[card.model_metadata.framework]
     assert card.performance_benchmarks.accuracy_test_set == pytest.approx(metrics[kind].accuracy, abs=1e-4)
@@ -97,7 +98,7 @@ def test_no_cell_in_anything_written(finished):
 
 def test_stored_models_answer_alike(finished, tiny_columns):
     frame = pd.DataFrame({o.id: pd.Series(o.column.cells.to_pylist()) for o in tiny_columns[:30]})
-    best, copies = load_classifier(finished).classify(frame), [load_classifier(finished, o).classify(frame) for o in ("forest", "network")]
+    best, *copies = (load_classifier(finished, o).classify(frame) for o in ("column_classifier", "forest", "network"))
     assert any(np.array_equal(best.confidence, o.confidence) for o in copies)
     assert list(best.columns[:3]) == ["column", "type", "confidence"] and len(best) == 30
 
@@ -112,10 +113,9 @@ def test_same_seed_same_forest_and_metrics(finished, canary_dataset, tmp_path):
     options = ["-p", "config", config_file(tmp_path), "-p", "data_path", tmp_path / "moved", "-p", "model_type", "rf"]
     done = papermill(tmp_path, *options, "-p", "output_dir", "again")
     assert done.returncode == 0, done.stderr[-3000:]
-    first, again = load_metrics(finished / "metrics.json")["rf"], load_metrics(tmp_path / "again" / "metrics.json")["rf"]
-    assert first == again
-    graphs = [(folder / "models" / "forest.onnx").read_bytes() for folder in (finished, tmp_path / "again")]
-    assert len(graphs[0]) == pytest.approx(len(graphs[1]), abs=100) # the version in the metadata differs
+    first, again = finished, tmp_path / "again"
+    assert load_metrics(first / "metrics.json")["rf"] == load_metrics(again / "metrics.json")["rf"]
+    assert onnx.load(first / "models/forest.onnx").graph == onnx.load(again / "models/forest.onnx").graph
 
 
 def test_misspelt_parameter_fails_before_any_work(tmp_path):
@@ -129,7 +129,8 @@ def test_misspelt_parameter_fails_before_any_work(tmp_path):
     ("--config", "nowhere.yaml", "no config file"),
 ])
 def test_refusals_reach_the_user(option, value, message, tmp_path):
-    done = subprocess.run([BIN / "datacloak-train", option, value, "--output-dir", "run"], cwd=tmp_path, capture_output=True, text=True)
+    command = [BIN / "datacloak-train", option, value, "--output-dir", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and message in done.stderr
     assert (tmp_path / "run" / "train.ipynb").is_file() and left_no_model(tmp_path)
 
@@ -155,7 +156,8 @@ def test_run_below_the_threshold_publishes_nothing(tiny_dataset, tmp_path):
 def test_foreign_errors_are_shown_without_their_message(tmp_path):
     from nbclient import NotebookClient
 
-    cells = ["from datacloak_nb.runs import keep_private\nkeep_private()", f"float('{CANARY}'.lower())", f"{{}}['{CANARY}'.lower()]"]
+    start = "from datacloak_nb.runs import keep_private\nkeep_private()"
+    cells = [start, f"float('{CANARY}'.lower())", f"{{}}['{CANARY}'.lower()]"]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(o) for o in cells])
     NotebookClient(book, kernel_name="python3", allow_errors=True).execute()
     outputs = [o for c in book.cells for o in c.outputs]
@@ -166,6 +168,6 @@ def test_foreign_errors_are_shown_without_their_message(tmp_path):
 def test_options_are_those_of_the_notebook():
     from papermill import inspect_notebook
 
-    told = subprocess.run([sys.executable, "-c", "from datacloak_nb.runs import main; main(['--help'])"], capture_output=True, text=True)
+    told = subprocess.run([BIN / "datacloak-train", "--help"], capture_output=True, text=True, check=True)
     options = {o.replace("-", "_") for o in re.findall(r"--([a-z-]+)", told.stdout)} - {"help"}
     assert options == set(inspect_notebook(str(pipeline_path("train"))))

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..columns import Column, Sample, sample_column
+from ..columns import Sample
 
 # %% ../../nbs/19_features.batch.ipynb #06833315
 CLASSES = ("control", "digit", "upper", "lower", "caseless", "unspaced", "mark", "space", "newline", "dot", "comma",
@@ -28,9 +28,9 @@ _CATEGORIES = dict(Lu="upper", Lt="upper", Ll="lower", Lo="caseless", Lm="casele
                    Sm="equals", So="symbol", Sk="symbol")
 
 # %% ../../nbs/19_features.batch.ipynb #24cd7135
-_SINGLES = dict(digit="0123456789", space="\t", newline="\n\r\v\f\x85", dot=".．", comma=",،，、", colon=":：", hyphen="\u2212",
-                slash="/\\", at="@", hash="#", percent="%‰", plus="+", quote="\"'`´", ending="!?。！？؟।…¿¡｡", semicolon=";；؛",
-                equals="~^", ampersand="&|", replacement="\ufffd")
+_SINGLES = dict(digit="0123456789", space="\t", newline="\n\r\v\f\x85", dot=".．", comma=",،，、", colon=":：",
+                hyphen="\u2212", slash="/\\", at="@", hash="#", percent="%‰", plus="+", quote="\"'`´",
+                ending="!?。！？؟।…¿¡｡", semicolon=";；؛", equals="~^", ampersand="&|", replacement="\ufffd")
 
 # %% ../../nbs/19_features.batch.ipynb #126c34f6
 _UNSPACED = ((0x0e00, 0x0eff), (0x0f00, 0x0fff), (0x1000, 0x109f), (0x1780, 0x17ff), (0x3040, 0x30ff), (0x31f0, 0x31ff),
@@ -41,7 +41,8 @@ _UNSPACED = ((0x0e00, 0x0eff), (0x0f00, 0x0fff), (0x1000, 0x109f), (0x1780, 0x17
 def class_table()->np.ndarray:
     "Class index of every code point below U+30000, uint8."
     index = {name: i for i, name in enumerate(CLASSES)}
-    table = np.array([index[_CATEGORIES.get(unicodedata.category(chr(o)), "control")] for o in range(0x30000)], np.uint8)
+    categories = (unicodedata.category(chr(o)) for o in range(0x30000))
+    table = np.array([index[_CATEGORIES.get(o, "control")] for o in categories], np.uint8)
     for first, last in _UNSPACED:
         block = table[first:last + 1]
         block[block == index["caseless"]] = index["unspaced"]
@@ -50,8 +51,8 @@ def class_table()->np.ndarray:
     return table
 
 # %% ../../nbs/19_features.batch.ipynb #a4e4037c
-PLACEHOLDERS = tuple("na n/a n.a. #n/a <na> nan nat null (null) [null] #null! none nil \\n \\\\n - -- --- – — ? ?? . .. … * #ref! "
-                     "#value! #div/0! undefined missing".split())
+PLACEHOLDERS = tuple("na n/a n.a. #n/a <na> nan nat null (null) [null] #null! none nil \\n \\\\n - -- --- – — ? ?? "
+                     ". .. … * #ref! #value! #div/0! undefined missing".split())
 
 # %% ../../nbs/19_features.batch.ipynb #11101f27
 def _is_placeholder(cells):
@@ -74,7 +75,8 @@ class Cells:
     "Sampled cells of `n` columns as flat arrays; cells without their placeholders."
     def __init__(self, samples:list[Sample]):
         self.samples, self.n = samples, len(samples)
-        parts = [_distinct(o.cells) for o in samples] or [(pa.array([], pa.string()), np.zeros(0, int), np.zeros(0, int))]
+        nothing = pa.array([], pa.string()), np.zeros(0, int), np.zeros(0, int)
+        parts = [_distinct(o.cells) for o in samples] or [nothing]
         values = pa.concat_arrays([o[0] for o in parts])
         count, sizes = np.concatenate([o[1] for o in parts]), [len(o[0]) for o in parts]
         column = np.repeat(np.arange(len(parts)), sizes)
@@ -163,7 +165,8 @@ class Batch(Histograms):
     @cached_property
     def classes(self)->np.ndarray:
         "Index into `CLASSES` of every character, uint8."
-        return class_table()[np.minimum(self.codes, 0x2ffff if self.codes.itemsize > 1 else 255)] * (self.codes < 0x30000)
+        last = 0x2ffff if self.codes.itemsize > 1 else 255
+        return class_table()[np.minimum(self.codes, last)] * (self.codes < 0x30000)
 
     @cached_property
     def lengths(self)->np.ndarray:
@@ -178,8 +181,9 @@ class Batch(Histograms):
     @cached_property
     def class_counts(self)->np.ndarray:
         "Characters of each class in each cell, shape (m, len(CLASSES))."
-        k = len(CLASSES)
-        return np.bincount(np.repeat(np.arange(len(self)) * k, self.lengths) + self.classes, minlength=len(self) * k).reshape(-1, k)
+        m, k = len(self), len(CLASSES)
+        key = np.repeat(np.arange(m) * k, self.lengths) + self.classes
+        return np.bincount(key, minlength=m * k).reshape(-1, k)
 
     @cached_property
     def class_bits(self)->np.ndarray:
@@ -220,7 +224,9 @@ def hash_segments(
     if not len(starts): return np.zeros(0, np.uint64)
     sizes = np.diff(np.append(starts, len(items)))
     place = np.arange(len(items)) - np.repeat(starts, sizes)
-    terms = (items.astype(np.uint64) + np.uint64(1)) * _powers(1 << int(sizes.max() - 1).bit_length() if sizes.max() > 1 else 1)[place]
+    longest = int(sizes.max())
+    powers = _powers(1 << (longest - 1).bit_length() if longest > 1 else 1)
+    terms = (items.astype(np.uint64) + np.uint64(1)) * powers[place]
     return _mix(np.add.reduceat(terms, starts))
 
 # %% ../../nbs/19_features.batch.ipynb #ceea3135

@@ -17,7 +17,8 @@ def _shares(batch):
     found = np.flatnonzero(counts)
     cell = found // k
     share = counts[found] * (batch.count / batch.lengths)[cell]
-    total = np.bincount(found + (batch.column - np.arange(len(batch)))[cell] * k, share, batch.n * k).reshape(batch.n, k)
+    key = found + (batch.column - np.arange(len(batch)))[cell] * k
+    total = np.bincount(key, share, batch.n * k).reshape(batch.n, k)
     mean = (total / np.maximum(batch.total, 1)[:, None]).T
     return {name: x for name, x in zip(CLASSES, mean) if name not in ("control", "replacement")}
 
@@ -44,7 +45,8 @@ def _ends(batch):
     "Share of cells that start or end with a class."
     first, last = batch.classes[batch.edges[:-1]], batch.classes[batch.edges[1:] - 1]
     letter = [CLASSES.index(o) for o in _ANY["letter"]]
-    return dict(starts_digit=batch.mean(first == CLASSES.index("digit")), starts_upper=batch.mean(first == CLASSES.index("upper")),
+    return dict(starts_digit=batch.mean(first == CLASSES.index("digit")),
+                starts_upper=batch.mean(first == CLASSES.index("upper")),
                 ends_digit=batch.mean(last == CLASSES.index("digit")), ends_letter=batch.mean(np.isin(last, letter)))
 
 # %% ../../nbs/23_features.characters.ipynb #c3d5470a

@@ -29,8 +29,9 @@ def _families(batch):
     matches = match_cells(batch)
     numbers = Numbers(batch, matches)
     m = moments(numbers)
-    return (header_features(batch) | profile_features(batch, m) | length_features(batch) | character_features(batch)
-            | word_features(batch) | pattern_features(batch, matches) | number_features(numbers, m) | shape_features(batch))
+    return (header_features(batch) | profile_features(batch, m) | length_features(batch)
+            | character_features(batch) | word_features(batch) | pattern_features(batch, matches)
+            | number_features(numbers, m) | shape_features(batch))
 
 # %% ../../nbs/29_features.extract.ipynb #03cd7a9f
 def _vectors(samples):

@@ -34,18 +34,18 @@ def split_header(header:str)->str:
     return " ".join("".join(spaced).lower().split())
 
 # %% ../../nbs/21_features.header.ipynb #9335531c
-_GENERATED = re.compile(r"^\s*$|^(unnamed.*|[a-z]|v|x|c|col|column|field|var|attr|f|feature|q)[ _.:-]*\d+$|^\d+$|^(column|field|value|unnamed)$",
-                        re.I)
+_GENERATED = re.compile(r"^\s*$|^(unnamed.*|[a-z]|v|x|c|col|column|field|var|attr|f|feature|q)[ _.:-]*\d+$|^\d+$|"
+                        r"^(column|field|value|unnamed)$", re.I)
 
 # %% ../../nbs/21_features.header.ipynb #5ae7171c
 def _style(header, words):
     "Shape features of one header and its split form, in the order of the table."
     cased = [o for o in header if o.isupper() or o.islower()]
-    return [np.log1p(len(header)), np.log1p(len(words.split())), not header.strip(), any("0" <= o <= "9" for o in header),
-            header[-1:] in set("0123456789") - {""}, bool(_GENERATED.search(header)),
-            bool(cased) and header.upper() == header, bool(cased) and header.lower() == header,
-            bool(re.search(r"[a-z][A-Z]", header)), "_" in header, " " in header.strip(),
-            any(not (o.isalnum() or o in " _") for o in header),
+    return [np.log1p(len(header)), np.log1p(len(words.split())), not header.strip(),
+            any("0" <= o <= "9" for o in header), header[-1:] in set("0123456789") - {""},
+            bool(_GENERATED.search(header)), bool(cased) and header.upper() == header,
+            bool(cased) and header.lower() == header, bool(re.search(r"[a-z][A-Z]", header)), "_" in header,
+            " " in header.strip(), any(not (o.isalnum() or o in " _") for o in header),
             sum(ord(o) > 127 for o in header) / max(len(header), 1), len(header) == 1]
 
 # %% ../../nbs/21_features.header.ipynb #4c9c7dde
@@ -58,7 +58,8 @@ def _named(words):
 def _trigrams(words, buckets=24):
     "Share of the trigrams of each split header in each bucket, shape (n, buckets)."
     codes = [np.frombuffer(f"^{o}$".encode("utf-32-le"), np.uint32) for o in words]
-    windows = [np.lib.stride_tricks.sliding_window_view(o, 3) if len(o) > 2 else np.zeros((0, 3), np.uint32) for o in codes]
+    slide = np.lib.stride_tricks.sliding_window_view
+    windows = [slide(o, 3) if len(o) > 2 else np.zeros((0, 3), np.uint32) for o in codes]
     items, owner = np.concatenate(windows), np.repeat(np.arange(len(words)), [len(o) for o in windows])
     bucket = (hash_segments(items.ravel(), np.arange(len(items)) * 3) % np.uint64(buckets)).astype(int)
     counts = np.bincount(owner * buckets + bucket, minlength=len(words) * buckets).reshape(-1, buckets)

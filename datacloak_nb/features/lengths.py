@@ -22,8 +22,8 @@ def _moments(batch):
 def _quantiles(batch, h):
     "Quantiles and modes of the lengths, from their histogram."
     share = h.max(1) / np.maximum(batch.total, 1)
-    return dict(q10=np.log1p(batch.quantile(h, .1)), q50=np.log1p(batch.quantile(h, .5)), q90=np.log1p(batch.quantile(h, .9)),
-                mode_share=share, kinds=np.log1p((h > 0).sum(1)))
+    return dict(q10=np.log1p(batch.quantile(h, .1)), q50=np.log1p(batch.quantile(h, .5)),
+                q90=np.log1p(batch.quantile(h, .9)), mode_share=share, kinds=np.log1p((h > 0).sum(1)))
 
 # %% ../../nbs/22_features.lengths.ipynb #63ad0742
 _BANDS = dict(one=(1, 1), two=(2, 2), to_4=(3, 4), to_8=(5, 8), to_16=(9, 16), to_64=(17, 64), over_128=(129, 255))

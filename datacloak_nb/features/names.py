@@ -9,7 +9,6 @@ __all__ = ['VERSION', 'Feature', 'features', 'feature_names', 'function_words', 
 import csv
 import hashlib
 import json
-from collections import Counter
 from dataclasses import astuple, dataclass
 from functools import cache
 from importlib import resources

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .batch import Batch
-from .patterns import match_cells
 
 # %% ../../nbs/27_features.numbers.ipynb #edf91a58
 _PLAIN = "integer", "decimal", "scientific"
@@ -124,8 +123,8 @@ def _distribution(m):
     return logs | dict(skew=skew, range_log=np.log1p(m["max"] - m["min"]))
 
 # %% ../../nbs/27_features.numbers.ipynb #20b13b03
-_WHOLE_RANGES = dict(to_5=(1, 5), to_10=(0, 10), month_like=(1, 12), day_like=(1, 31), hour_like=(0, 24), year_like=(1500, 2100),
-                     recent_year=(1950, 2035), serial_date=(25000, 60000))
+_WHOLE_RANGES = dict(to_5=(1, 5), to_10=(0, 10), month_like=(1, 12), day_like=(1, 31), hour_like=(0, 24),
+                     year_like=(1500, 2100), recent_year=(1950, 2035), serial_date=(25000, 60000))
 
 # %% ../../nbs/27_features.numbers.ipynb #84d60d1d
 def _ranges(numbers):
@@ -135,9 +134,10 @@ def _ranges(numbers):
     epoch = ((x >= 631152000) & (x <= 2208988800)) | ((x >= 631152000e3) & (x <= 2208988800e3))
     fractional = share(~whole) > 0
     return within | dict(
-        integer_share=share(whole), negative_share=share(x < 0), zero_share=share(x == 0), epoch_like=share(whole & epoch),
-        unit_interval=share((x >= 0) & (x <= 1)) * fractional, zero_or_one=share((x == 0) | (x == 1)),
-        to_100=share((x >= 0) & (x <= 100)), big_share=share(whole & (np.abs(x) >= 1e6)),
+        integer_share=share(whole), negative_share=share(x < 0), zero_share=share(x == 0),
+        epoch_like=share(whole & epoch), unit_interval=share((x >= 0) & (x <= 1)) * fractional,
+        zero_or_one=share((x == 0) | (x == 1)), to_100=share((x >= 0) & (x <= 100)),
+        big_share=share(whole & (np.abs(x) >= 1e6)),
         round_share=share(whole & (x != 0) & (x % 10 == 0), whole & (x != 0)))
 
 # %% ../../nbs/27_features.numbers.ipynb #449d6086
@@ -160,7 +160,8 @@ def _digits(numbers):
     "Features of decimals, digits and coordinates."
     places, x = _decimals(numbers), np.abs(numbers.x)
     least, most = _extent(numbers, places)
-    sizes = np.where(numbers.plain & numbers.whole & (places == 0), numbers.batch.count_class("digit")[numbers.index], 0)
+    written = numbers.batch.count_class("digit")[numbers.index]
+    sizes = np.where(numbers.plain & numbers.whole & (places == 0), written, 0)
     shortest, longest = _extent(numbers, sizes)
     fine = places >= 3
     return dict(decimals_mean=numbers.share(places), decimals_max=most, decimals_fixed=(least == most) & (most > 0),
@@ -181,7 +182,8 @@ def _gaps(numbers, m):
     np.minimum.at(least, owner, gap)
     equal = np.bincount(owner, weights=gap <= least[owner] * (1 + 1e-9), minlength=numbers.n)
     contiguous = whole & (distinct >= 3) & (np.abs(distinct - span) <= .1 * span)
-    return dict(density=density * whole, contiguous=contiguous, from_zero_one=whole & ((m["min"] == 0) | (m["min"] == 1)),
+    return dict(density=density * whole, contiguous=contiguous,
+                from_zero_one=whole & ((m["min"] == 0) | (m["min"] == 1)),
                 spacing=equal / np.maximum(np.bincount(owner, minlength=numbers.n), 1))
 
 # %% ../../nbs/27_features.numbers.ipynb #8f1e7437
@@ -199,7 +201,8 @@ def _benford(numbers):
     x, law = np.abs(numbers.x), np.log10(1 + 1 / np.arange(1, 10))
     keep = x > 1e-300
     digit = np.clip((x[keep] / 10.0**np.floor(np.log10(x[keep])) + 1e-9).astype(int), 1, 9)
-    h = np.bincount(numbers.column[keep] * 9 + digit - 1, weights=numbers.count[keep], minlength=numbers.n * 9).reshape(-1, 9)
+    key = numbers.column[keep] * 9 + digit - 1
+    h = np.bincount(key, weights=numbers.count[keep], minlength=numbers.n * 9).reshape(-1, 9)
     total = h.sum(1, keepdims=True)
     return np.abs(h / np.maximum(total, 1) - law).sum(1) / 2 * (total[:, 0] > 0)
 

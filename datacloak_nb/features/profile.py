@@ -7,7 +7,6 @@ __all__ = ['profile_features']
 
 # %% ../../nbs/28_features.profile.ipynb #90a1458d
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from .batch import Batch, largest
@@ -19,7 +18,8 @@ def _whole(batch):
     rows, missing, distinct = np.array([(o.profile.rows, o.profile.missing, o.profile.distinct) for o in batch.samples],
                                        float).reshape(-1, 3).T
     present = np.maximum(rows - missing, 0)
-    return dict(missing_share=missing / np.maximum(rows, 1), distinct_share=np.minimum(distinct / np.maximum(present, 1), 1),
+    return dict(missing_share=missing / np.maximum(rows, 1),
+                distinct_share=np.minimum(distinct / np.maximum(present, 1), 1),
                 distinct_log=np.log1p(distinct), constant=distinct == 1, two_valued=distinct == 2,
                 few_valued=(distinct > 2) & (distinct <= 20), unique=(distinct >= present) & (present > 2),
                 empty=batch.total == 0)
@@ -33,8 +33,9 @@ def _repetition(batch):
     top = largest(batch.column, p, batch.n, 3)
     once = np.bincount(batch.column, batch.count == 1, batch.n)
     sampled = batch.total + batch.placeholders
-    return dict(placeholder_share=batch.placeholders / np.maximum(sampled, 1), sample_distinct=kinds / np.maximum(batch.total, 1),
-                sample_distinct_log=np.log1p(kinds), top_share=top[0], second_share=top[1], third_share=top[2], entropy=entropy,
+    return dict(placeholder_share=batch.placeholders / np.maximum(sampled, 1),
+                sample_distinct=kinds / np.maximum(batch.total, 1), sample_distinct_log=np.log1p(kinds),
+                top_share=top[0], second_share=top[1], third_share=top[2], entropy=entropy,
                 evenness=entropy / np.log(np.maximum(kinds, 2)), singleton_share=once / np.maximum(kinds, 1))
 
 # %% ../../nbs/28_features.profile.ipynb #b173ba7d
@@ -50,7 +51,8 @@ def _neighbours(batch):
 # %% ../../nbs/28_features.profile.ipynb #c612e233
 def _moments(batch, sampled):
     "Moments of the profile, where it states them, else of the sample."
-    stated = {o: np.array([getattr(s.profile, o) if getattr(s.profile, o) is not None else np.nan for s in batch.samples], float)
+    number = lambda x: np.nan if x is None else x
+    stated = {o: np.array([number(getattr(s.profile, o)) for s in batch.samples], float)
               for o in ("mean", "std", "min", "max")}
     m = {k: np.where(np.isfinite(v), v, sampled[k]) for k, v in stated.items()}
     variation = np.divide(m["std"], np.abs(m["mean"]), out=np.zeros(batch.n), where=np.abs(m["mean"]) > 1e-300)

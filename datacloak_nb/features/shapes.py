@@ -57,8 +57,9 @@ def _kinds(batch, shape, exact):
 def _amounts(batch, runs):
     "Features of the number of runs of a cell."
     return dict(runs_mean=np.log1p(batch.mean(runs)), runs_std=np.log1p(batch.std(runs)),
-                runs_max=np.log1p(batch.reduce(np.maximum, runs)), one_run=batch.mean(runs == 1), two_runs=batch.mean(runs == 2),
-                three_runs=batch.mean(runs == 3), to_6_runs=batch.mean((runs > 3) & (runs < 7)), over_12_runs=batch.mean(runs > 12))
+                runs_max=np.log1p(batch.reduce(np.maximum, runs)), one_run=batch.mean(runs == 1),
+                two_runs=batch.mean(runs == 2), three_runs=batch.mean(runs == 3),
+                to_6_runs=batch.mean((runs > 3) & (runs < 7)), over_12_runs=batch.mean(runs > 12))
 
 # %% ../../nbs/25_features.shapes.ipynb #037e08d2
 def shape_features(batch:Batch, buckets:int=48)->dict[str, np.ndarray]:

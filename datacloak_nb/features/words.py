@@ -6,7 +6,7 @@
 __all__ = ['word_features']
 
 # %% ../../nbs/24_features.words.ipynb #0796ca01
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
 
