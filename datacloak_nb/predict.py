@@ -23,7 +23,7 @@ class Classifier:
     "An ONNX model and what it says of itself."
     session: object   # onnxruntime.InferenceSession
     classes: tuple    # names of the classes
-    kind: str         # 'rf' or 'nn'
+    kind: str         # 'rf', 'gb', 'nn' or 'blend'
     version: str      # of the model
 
     def probabilities(self, X):
@@ -79,7 +79,7 @@ def find_model(folder, name):
 # %% ../nbs/61_predict.ipynb #5c70b572
 def load_classifier(
     folder,                   # Run folder, or its folder `models`
-    name="column_classifier", # Which model: also 'forest', 'network', 'network_int8', 'network_int16'
+    name="column_classifier", # Which model: also 'forest', 'boosting', 'network', 'blend', 'network_int8'
 ):                            # Classifier; `ClassifierError` if there is none, or it was made for other features
     "Load a trained model."
     path = find_model(folder, name)

@@ -172,7 +172,8 @@ def _train_parser():
     parser.add_argument("--config", default="", help="YAML file; default: the shipped training_config.yaml")
     parser.add_argument("--data-path", default="", help="dataset folder; default: the default data, built on first use")
     parser.add_argument("--output-dir", default="", help="folder of the run; default: a new stamped folder in runs/")
-    parser.add_argument("--model-type", default="", choices=["rf", "nn", "both"], help="overrides the config")
+    parser.add_argument("--model-type", default="", choices=["rf", "gb", "nn", "both", "all"],
+                        help="default: as the config says")
     return parser
 
 # %% ../nbs/60_runs.ipynb #d0bf6298

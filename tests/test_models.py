@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from datacloak_nb.columns import DataCloakError
 from datacloak_nb.config import load_config
-from datacloak_nb.models import forest, network
+from datacloak_nb.models import base, boosting, forest, network, search
 from datacloak_nb.training import train
 
 KINDS = "text", "number", "date"
@@ -25,11 +25,12 @@ def folds_of(X, y, n=3):
     return list(StratifiedKFold(n, shuffle=True, random_state=0).split(X, y))
 
 
-def config(model_type="both", epochs=8, max_forest_mb=30, **search):
+def config(model_type="all", epochs=8, max_forest_mb=30, **search):
     search = dict(draws=3, grid=dict(n_estimators=[5, 10, 20])) | search
     return load_config(
         training=dict(epochs=epochs), export=dict(max_forest_mb=max_forest_mb),
         models=dict(model_type=model_type, random_forest=dict(n_estimators=10, search=search),
+                    gradient_boosting=dict(max_iter=5, search=dict(strategy="none")),
                     neural_network=dict(hidden_layers=[16, 8])))
 
 
@@ -80,18 +81,18 @@ def test_size_estimate_holds(classes):
     X, y = toy(600, 20, classes)
     model = forest.fit_forest(X, y, tuple(map(str, range(classes))), dict(n_estimators=40))
     written = len(to_onnx(model.native, X[:1], options={"zipmap": False}, target_opset=14).SerializeToString())
-    assert forest.forest_megabytes(model.nodes, classes) == pytest.approx(written / 1e6, rel=0.1)
+    assert search.megabytes(model.nodes, classes if classes > 2 else 1) == pytest.approx(written / 1e6, rel=0.1)
 
 
 def test_interrupted_search_resumes(tmp_path, fits):
     X, y = toy()
     folds = folds_of(X, y)
     with pytest.raises(KeyboardInterrupt):
-        forest.search_forest(X, y, folds, KINDS, config(), tmp_path, interrupt_after(5))
+        forest.search_forest(X, y, folds, KINDS, config(), None, tmp_path, interrupt_after(5))
     assert len(fits) == 5  # one candidate of three folds, and two folds of the next
-    resumed = forest.search_forest(X, y, folds, KINDS, config(), tmp_path)
+    resumed = forest.search_forest(X, y, folds, KINDS, config(), None, tmp_path)
     assert len(fits) == 5 + 6
-    again = forest.search_forest(X, y, folds, KINDS, config(), tmp_path)
+    again = forest.search_forest(X, y, folds, KINDS, config(), None, tmp_path)
     assert len(fits) == 5 + 6
     straight = forest.search_forest(X, y, folds, KINDS, config())
     assert np.array_equal(straight.fold_scores, resumed.fold_scores)
@@ -100,49 +101,49 @@ def test_interrupted_search_resumes(tmp_path, fits):
 
 def test_more_draws_keep_the_finished_ones(tmp_path, fits):
     X, y = toy()
-    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=2), tmp_path)
-    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=4), tmp_path)
+    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=2), None, tmp_path)
+    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=4), None, tmp_path)
     assert len(fits) == 4 * 3
 
 
 def test_other_data_is_another_study(tmp_path, fits):
     X, y = toy()
-    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=1), tmp_path)
-    forest.search_forest(X + 1, y, folds_of(X, y), KINDS, config(draws=1), tmp_path)
+    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=1), None, tmp_path)
+    forest.search_forest(X + 1, y, folds_of(X, y), KINDS, config(draws=1), None, tmp_path)
     assert len(fits) == 2 * 3
 
 
 def test_trees_are_never_fitted_twice(fits):
     X, y = toy()
-    search = forest.search_forest(X, y, folds_of(X, y), KINDS, config(strategy="none"))
-    assert [params["n_estimators"] for params in fits] == [10] * 3 and len(search.table) == 1
+    found = forest.search_forest(X, y, folds_of(X, y), KINDS, config(strategy="none"))
+    assert [params["n_estimators"] for params in fits] == [10] * 3 and len(found.table) == 1
     del fits[:]
-    search = forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=2))
-    assert [params["n_estimators"] for params in fits] == [20] * 6 and len(search.table) == 2 * 3
+    found = forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=2))
+    assert [params["n_estimators"] for params in fits] == [20] * 6 and len(found.table) == 2 * 3
 
 
 def test_budgeted_candidates_are_distinct_and_cheap():
-    plan = forest.candidates(load_config(models=dict(random_forest=dict(search=dict(draws=30)))))
-    assert plan[0] == dict(max_depth=20, min_samples_split=5, min_samples_leaf=2, max_features="sqrt")
+    plan = forest.forest_space(load_config(models=dict(random_forest=dict(search=dict(draws=30))))).plan
+    assert plan[0] == dict(split="best", max_depth=20, min_samples_split=5, min_samples_leaf=2, max_features="sqrt")
     assert len({tuple(c.values()) for c in plan}) == len(plan) == 30
     assert all(c["max_features"] for c in plan)
 
 
 def test_full_features_when_asked():
     asked = load_config(models=dict(random_forest=dict(max_features=None)))
-    plan = forest.candidates(asked)
+    plan = forest.forest_space(asked).plan
     assert [c["max_features"] for c in plan].count(None) == 1 and plan[0]["max_features"] is None
 
 
 def test_choice_prefers_small_among_equals():
     scores = np.array([[0.90, 0.92, 0.94], [0.89, 0.93, 0.93], [0.80, 0.81, 0.83]])
     sizes = np.array([9.0, 4.0, 1.0])
-    assert forest.choose(scores, sizes, limit=30) == 1
-    assert forest.choose(scores, sizes, limit=2) == 2
+    assert search.choose(scores, sizes, limit=30) == 1
+    assert search.choose(scores, sizes, limit=2) == 2
 
 
 def test_no_forest_within_the_limit_warns(caplog):
-    assert forest.choose(np.full((2, 3), 0.9), np.array([9.0, 4.0]), limit=2) == 1
+    assert search.choose(np.full((2, 3), 0.9), np.array([9.0, 4.0]), limit=2) == 1
     assert "exceeds 2 MB" in caplog.text
 
 
@@ -157,7 +158,7 @@ def test_no_forest_within_the_limit_warns(caplog):
 ])
 def test_unusable_data_is_refused(change, message):
     X, y = change(*toy())
-    with pytest.raises(forest.ModelError, match=message):
+    with pytest.raises(base.ModelError, match=message):
         forest.fit_forest(X, y, KINDS, dict(n_estimators=2))
     with pytest.raises(DataCloakError, match=message):
         network.fit_network(X, y, X, y, KINDS, config())
@@ -167,15 +168,44 @@ def test_class_missing_from_a_fold_is_named(fits):
     X, y = toy()
     folds = folds_of(X, y)
     folds[1] = np.flatnonzero(y != 2), np.flatnonzero(y == 2)
-    with pytest.raises(forest.ModelError, match="fold 2, training rows: no rows of date"):
+    with pytest.raises(base.ModelError, match="fold 2, training rows: no rows of date"):
         forest.search_forest(X, y, folds, KINDS, config())
-    with pytest.raises(forest.ModelError, match="fold 2"):
-        network.cross_validate_network(X, y, folds, KINDS, config(), [0.001])
+    with pytest.raises(base.ModelError, match="fold 2"):
+        train(X, y, folds, SimpleNamespace(train=np.arange(len(y)), validation=np.arange(9)), KINDS, config("nn"))
     assert not fits
 
 
 def test_class_missing_from_held_out_rows_is_no_failure():
-    assert forest.macro_f1(np.array([0, 0, 1]), np.eye(3)[[0, 0, 1]]) == 1
+    assert base.macro_f1(np.array([0, 0, 1]), np.eye(3)[[0, 0, 1]]) == 1
+
+
+# Boosting
+
+def test_rounds_equal_smaller_boostings():
+    X, y = toy()
+    answers = boosting.staged_probabilities(boosting.fit_boosting(X, y, KINDS, dict(max_iter=8)), X, [2, 8])
+    for rounds, answer in answers.items():
+        assert np.array_equal(answer, boosting.fit_boosting(X, y, KINDS, dict(max_iter=rounds)).native.predict_proba(X))
+
+
+# Weights and temperature
+
+def test_a_large_table_counts_for_less():
+    y, groups = np.arange(120) % 3, np.repeat([0, 1], [108, 12])
+    weights = base.row_weights(y, groups, 0.5)
+    assert weights[groups == 1] / weights[0] == pytest.approx(3)
+    assert base.row_weights(y, groups, 0) == pytest.approx(1)
+    assert np.bincount(y, weights) == pytest.approx(40)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1, 4])
+def test_temperature_is_found_again_and_keeps_the_order(temperature):
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([1, 1, 1], 3000)
+    y = np.array([rng.choice(3, p=row) for row in p])
+    askew = base.temper(p, 1 / temperature)
+    assert base.fit_temperature(y, askew) == pytest.approx(temperature, rel=0.1)
+    assert (base.temper(p, temperature).argmax(1) == p.argmax(1)).all()
 
 
 # Network
@@ -228,13 +258,14 @@ def test_training_reads_no_test_row_and_picks_on_validation(tmp_path):
     X[300:], split = np.nan, SimpleNamespace(train=np.arange(240), validation=np.arange(240, 300))
     seen, folds = [], folds_of(X[:240], y[:240])
     trained = train(X, y, folds, split, KINDS, config(), tmp_path, lambda *args: seen.append(args))
-    assert list(trained.models) == ["rf", "nn"] and trained.best == trained.scores.f1_macro.idxmax()
-    assert {kind: len(scores) for kind, scores in trained.cv.items()} == dict(rf=3, nn=3)
-    assert {stage for stage, *_ in seen} == {"forest search", "network", "network cross-validation"}
+    assert list(trained.models) == ["rf", "gb", "nn", "blend"] and trained.best == trained.scores.f1_macro.idxmax()
+    assert {kind: len(scores) for kind, scores in trained.cv.items()} == dict(rf=3, gb=3, nn=3, blend=3)
+    assert {stage for stage, *_ in seen} == {
+        "forest search", "boosting search", "network", "rf on folds", "gb on folds", "nn on folds"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["network.keras", "search.db"]
 
 
-@pytest.mark.parametrize("kind", ["rf", "nn"])
+@pytest.mark.parametrize("kind", ["rf", "gb", "nn"])
 def test_one_kind_alone(kind):
     X, y = toy(300)
     split = SimpleNamespace(train=np.arange(240), validation=np.arange(240, 300))

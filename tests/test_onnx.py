@@ -10,6 +10,8 @@ from sklearn.datasets import make_classification
 from datacloak_nb.config import load_config
 from datacloak_nb.deploy import export, quantize, validate
 from datacloak_nb.features.names import VERSION, feature_hash
+from datacloak_nb.models.blend import BlendModel
+from datacloak_nb.models.boosting import fit_boosting
 from datacloak_nb.models.forest import fit_forest
 from datacloak_nb.models.network import fit_network
 
@@ -29,11 +31,16 @@ def train(kind, classes=3):
     (X, y), names = data(classes), tuple(f"class {i}" for i in range(classes))
     if kind == "rf":
         return fit_forest(X, y, names, dict(n_estimators=20, min_samples_leaf=2))
+    if kind == "gb":
+        return replace(fit_boosting(X, y, names, dict(max_iter=8)), temperature=0.8)
+    if kind == "blend":
+        members = tuple(train(o, classes) for o in ("rf", "gb", "nn"))
+        return BlendModel(members, (0.25, 0.5, 0.25), names, temperature=1.3)
     config = load_config(training=dict(epochs=2), models=dict(neural_network=dict(hidden_layers=[64, 32, 16])))
     return fit_network(X, y, X, y, names, config)[0]
 
 
-@pytest.fixture(scope="module", params=["rf", "nn"])
+@pytest.fixture(scope="module", params=["rf", "gb", "nn", "blend"])
 def model(request):
     return train(request.param)
 
@@ -106,12 +113,24 @@ def test_the_same_model_gives_the_same_bytes(model):
     assert onnx_model(model) == onnx_model(model)
 
 
-@pytest.mark.parametrize("kind", ["rf", "nn"])
+@pytest.mark.parametrize("kind", ["rf", "gb", "nn", "blend"])
 @pytest.mark.parametrize("classes", [2, 8])
 def test_other_numbers_of_classes(kind, classes):
     trained = train(kind, classes)
     proof = validate.validate(onnx_model(trained), trained, data(classes)[0], n=1000)
     assert proof.random.largest_difference <= 1e-6
+
+
+def test_rows_on_a_threshold_of_boosting_take_the_right_way(X):
+    boosting = train("gb")
+    nodes = np.concatenate([tree.nodes for stage in boosting.native._predictors for tree in stage])
+    inner = nodes[nodes["is_leaf"] == 0]
+    near = np.float32(inner["num_threshold"])
+    rows = np.repeat(X[:1], 3 * len(inner), axis=0)
+    for k, value in enumerate([near, np.nextafter(near, np.float32(-np.inf)), np.nextafter(near, np.float32(np.inf))]):
+        rows[k * len(inner) + np.arange(len(inner)), inner["feature_idx"]] = value
+    _, p = validate.ask(validate.open_session(onnx_model(boosting)), rows)
+    assert np.abs(p - boosting.predict_proba(rows)).max() <= 1e-6
 
 
 def test_rows_on_a_threshold_take_the_right_way(forest, X):
@@ -158,13 +177,13 @@ def test_a_forest_that_misses_a_class_is_refused(X):
     from sklearn.ensemble import RandomForestClassifier
     native = RandomForestClassifier(5).fit(X, 2 * (data()[1] > 0))
     other = replace(train("rf"), native=native)
-    with pytest.raises(export.ExportError, match=r"knows classes .*: expected 0 to 2"):
+    with pytest.raises(export.ExportError, match=r"know classes .*: expected 0 to 2"):
         onnx_model(other)
 
 
 def test_a_format_that_old_runtimes_do_not_read_is_refused(forest):
     with pytest.raises(export.ExportError, match="lower export.onnx_opset_version"):
-        export.set_versions(export.convert_forest(forest, 14), 21)
+        export.set_versions(export.convert_trees(forest, 14), 21)
 
 
 # ---- the proof

@@ -20,10 +20,12 @@ from datacloak_nb.evaluation.metrics import load_metrics
 from datacloak_nb.predict import ClassifierError, load_classifier
 from datacloak_nb.runs import main, pipeline_path
 
+KINDS = dict(rf="forest", gb="boosting", nn="network", blend="blend")
 BIN = Path(sysconfig.get_path("scripts"))
 TINY = dict(
     training__epochs=3, models__random_forest__n_estimators=20, models__neural_network__hidden_layers=[16, 8],
     models__random_forest__search__draws=2, models__random_forest__search__grid__n_estimators=[10, 20],
+    models__gradient_boosting__max_iter=5, models__gradient_boosting__search__strategy="none",
     evaluation__cross_validation_folds=2, evaluation__min_accuracy_threshold=.3)
 
 
@@ -50,7 +52,7 @@ def finished(canary_dataset, tmp_path_factory):
     "A run on columns with canaries in their cells, and what it printed."
     folder = tmp_path_factory.mktemp("finished")
     command = [BIN / "datacloak-train", "--config", config_file(folder), "--data-path", canary_dataset,
-               "--output-dir", folder / "run", "--model-type", "both"]
+               "--output-dir", folder / "run", "--model-type", "all"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     (folder / "printed.txt").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -59,10 +61,11 @@ def finished(canary_dataset, tmp_path_factory):
 
 def test_run_leaves_everything(finished):
     names = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
-    models = {f"models/{o}" for o in ("column_classifier.onnx", "forest.onnx", "network.onnx", "network_int8.onnx",
-                                      "network_int16.onnx", "model_config.yaml")}
+    exported = {f"{o}.onnx" for o in ("column_classifier", *KINDS.values(), "network_int8", "network_int16")}
+    models = {f"models/{o}" for o in exported | {"model_config.yaml"}}
     assert models | {"train.ipynb", "report.html", "metrics.json", "config.yaml", "splits.json"} <= names
-    for plot in ("classes", "confusion_rf", "confusion_nn", "per_class", "reliability", "search", "history", "origin"):
+    confusion, training = (f"confusion_{k}" for k in KINDS), (f"training_{k}" for k in KINDS if k != "blend")
+    for plot in (*confusion, *training, "classes", "per_class", "reliability", "origin"):
         assert {f"plots/{plot}.png", f"plots/{plot}.svg"} <= names
     assert load_config(finished / "config.yaml").training.random_seed == 42
     printed = (finished.parent / "printed.txt").read_text()
@@ -74,9 +77,9 @@ def test_metrics_and_card_agree(finished):
 
     metrics = load_metrics(finished / "metrics.json")
     card = ModelCard(**YAML(typ="safe").load(finished / "models/model_config.yaml"))
-    assert set(metrics) == {"rf", "nn"}
-    kind = {"scikit-learn": "rf", "tensorflow": "nn"}[card.model_metadata.framework]
-    assert card.performance_benchmarks.accuracy_test_set == pytest.approx(metrics[kind].accuracy, abs=1e-4)
+    kind = load_classifier(finished).kind
+    assert set(metrics) == set(KINDS) and card.performance_benchmarks.accuracy_test_set == pytest.approx(
+        metrics[kind].accuracy, abs=1e-4)
     assert metrics[kind].n == sum(map(sum, metrics[kind].confusion)) == metrics[kind].parts["synthetic"].n
 
 
@@ -98,7 +101,7 @@ def test_no_cell_in_anything_written(finished):
 
 def test_stored_models_answer_alike(finished, tiny_columns):
     frame = pd.DataFrame({o.id: pd.Series(o.column.cells.to_pylist()) for o in tiny_columns[:30]})
-    best, *copies = (load_classifier(finished, o).classify(frame) for o in ("column_classifier", "forest", "network"))
+    best, *copies = (load_classifier(finished, o).classify(frame) for o in ("column_classifier", *KINDS.values()))
     assert any(np.array_equal(best.confidence, o.confidence) for o in copies)
     assert list(best.columns[:3]) == ["column", "type", "confidence"] and len(best) == 30
 

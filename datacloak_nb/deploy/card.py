@@ -82,12 +82,12 @@ class ModelCard(_Part):
     deployment: Deployment = Deployment()
 
 # %% ../../nbs/53_deploy.card.ipynb #6d2965e2
-_FRAMEWORKS = dict(rf="scikit-learn", nn="tensorflow")
+_FRAMEWORKS = dict(rf="scikit-learn", gb="scikit-learn", nn="tensorflow", blend="scikit-learn, tensorflow")
 
 # %% ../../nbs/53_deploy.card.ipynb #2b084e22
 def make_card(
     models:Path, # folder with column_classifier.onnx
-    kind:str, # of the model: rf or nn
+    kind:str, # of the model: rf, gb, nn or blend
     version:str, # of the model
     accuracy:float, # on validation
     test, # its `Evaluation` on the test columns

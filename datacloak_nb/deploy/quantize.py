@@ -100,8 +100,8 @@ def quantize(
     if level not in LEVELS:
         raise QuantizationError(f"unknown quantization level {level!r}: expected {' or '.join(LEVELS)}")
     path, exported = Path(path), Path(path).read_bytes()
-    if open_session(exported).get_modelmeta().custom_metadata_map.get("model_kind") == "rf":
-        note = "nothing to quantize: a forest has no weight matrices"
+    if open_session(exported).get_modelmeta().custom_metadata_map.get("model_kind") != "nn":
+        note = "nothing to quantize: trees have no weight matrices"
         return Quantized(level=level, note=note, bytes_float=len(exported))
     target = path.with_name(f"{path.stem}_{level}.onnx")
     target.unlink(missing_ok=True)

@@ -188,7 +188,7 @@ def plot_parts(
 # %% ../../nbs/42_evaluation.plots.ipynb #7181600b
 def model_name(kind):
     "What a kind of model is called in a picture."
-    return dict(rf="forest", nn="network").get(kind, kind)
+    return dict(rf="forest", gb="boosting", nn="network").get(kind, kind)
 
 # %% ../../nbs/42_evaluation.plots.ipynb #7b7478c6
 def lead(evaluations):
