@@ -72,6 +72,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'datacloak_nb.corpus.build_corpus': ('corpus.html#build_corpus', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus.cache_folder': ('corpus.html#cache_folder', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus.default_data': ('corpus.html#default_data', 'datacloak_nb/corpus.py'),
+                                     'datacloak_nb.corpus.distinct_columns': ('corpus.html#distinct_columns', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus.fetch': ('corpus.html#fetch', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus.labelled_columns': ('corpus.html#labelled_columns', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus.open_wheel': ('corpus.html#open_wheel', 'datacloak_nb/corpus.py'),

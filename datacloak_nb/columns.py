@@ -75,6 +75,7 @@ def cell_text(
 def _arrow(series):
     "A pandas Series as one Arrow array, NaN as null."
     try:
+        if pd.api.types.infer_dtype(series) == "mixed": raise pa.ArrowTypeError  # dicts would become one wide struct
         array = pa.array(series, from_pandas=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, UnicodeEncodeError, OverflowError):
         array = pa.array([_object_text(o) for o in series], pa.string())

@@ -6,7 +6,7 @@
 __all__ = ['MAX_ROWS', 'READERS', 'MADE_SHARE', 'MADE_ALONE', 'SEED', 'CorpusError', 'read_sources', 'read_labels',
            'requirements', 'fetch', 'open_wheel', 'read_text_table', 'read_json', 'read_json_lines', 'read_parquet',
            'read_sqlite', 'read_catalogue', 'read_conversations', 'read_literal', 'read_frame_pickle', 'read_table',
-           'labelled_columns', 'build_corpus', 'cache_folder', 'default_data']
+           'labelled_columns', 'build_corpus', 'distinct_columns', 'cache_folder', 'default_data']
 
 # %% ../nbs/14_corpus.ipynb #490e0874
 import ast
@@ -39,7 +39,7 @@ from ruamel.yaml import YAML
 from tqdm import tqdm
 
 from .columns import Column, DataCloakError, Profile, column_from_series
-from .dataset import Dataset, Generator, LabelledColumn, Metadata, Source, save_dataset
+from .dataset import Dataset, Generator, LabelledColumn, Metadata, Source, content_hash, save_dataset
 from .labels import LABELS
 
 # %% ../nbs/14_corpus.ipynb #d94f6ae0
@@ -360,6 +360,13 @@ def build_corpus(
             _save_shard(labelled_columns(source, wheel, by_package[source.package]), shard)
     return [c for shard in shards for c in _load_shard(shard)]
 
+# %% ../nbs/14_corpus.ipynb #0bb922e2
+def distinct_columns(columns:list[LabelledColumn])->list[LabelledColumn]:
+    "The columns whose cells no earlier one has."
+    first = {}
+    for c in columns: first.setdefault(content_hash(c.column), c)
+    return list(first.values())
+
 # %% ../nbs/14_corpus.ipynb #4a6a6e67
 MADE_SHARE = 0.2
 MADE_ALONE = 2000 # made-up columns when there are no real ones
@@ -394,7 +401,7 @@ def default_data(
     if folder.exists():
         return folder
     try:
-        real = build_corpus(cache, sources, labels)
+        real = distinct_columns(build_corpus(cache, sources, labels))
     except CorpusError as error:
         warnings.warn(f"{error}. Going on with synthetic columns alone.", stacklevel=2)
         real, sources, folder = [], sources.head(0), cache/f"synthetic-{key}"
