@@ -46,6 +46,7 @@ class Training(Section):
     test_split: Share
     random_seed: Annotated[int, Field(ge=0, lt=2**32)]
     table_weight: Annotated[float, Field(ge=0, le=1)]
+    refit: bool
 
     @model_validator(mode="after")
     def leaves_training(self):
@@ -152,6 +153,7 @@ class Export(Section):
     optimize_for_inference: bool
     quantization_levels: list[Literal["int8", "int16"]]
     max_forest_mb: Annotated[float, Field(gt=0)]
+    abstain_below: Annotated[float, Field(ge=0, le=1)]
 
 # %% ../nbs/05_config.ipynb #31f0eb32
 class Config(Section):

@@ -45,7 +45,7 @@ def rewrite(run, **changes):
 
 def test_one_row_a_column(run):
     answer = load_classifier(run).classify(table())
-    assert list(answer.columns) == ["column", "type", "confidence", *LABELS]
+    assert list(answer.columns) == ["column", "type", "confidence", *LABELS, "confident", "sentiment", "reason"]
     assert answer.column.tolist() == ["comment", "price"]
     assert answer[list(LABELS)].sum(axis=1).tolist() == pytest.approx([1, 1], abs=1e-5)
     assert answer.type.tolist() == answer[list(LABELS)].idxmax(axis=1).tolist()

@@ -194,12 +194,14 @@ def set_interface(graph, n_features, n_classes):
 
 # %% ../../nbs/50_deploy.export.ipynb #3f9049c5
 def model_metadata(
-    model,    # Wrapper: classes, kind
-    version,  # Version of the model
-):            # {key: text}
+    model,         # Wrapper: classes, kind
+    version,       # Version of the model
+    abstain_below, # Confidence from which an answer counts as confident
+):                 # {key: text}
     "What is written into the file beside the model."
     return dict(classes=json.dumps(model.classes, ensure_ascii=False), feature_version=VERSION,
-                feature_hash=feature_hash(), model_version=version, model_kind=model.kind)
+                feature_hash=feature_hash(), model_version=version, model_kind=model.kind,
+                abstain_below=str(abstain_below))
 
 # %% ../../nbs/50_deploy.export.ipynb #14fe14ca
 MAX_IR = 9
@@ -261,7 +263,7 @@ def to_onnx(
     number_names(proto.graph)
     set_versions(proto, options.onnx_opset_version)
     proto.graph.name, proto.producer_name, proto.producer_version = "column_classifier", "datacloak_nb", ""
-    helper.set_model_props(proto, model_metadata(model, version))
+    helper.set_model_props(proto, model_metadata(model, version, options.abstain_below))
     check_size(proto, model.kind, options)
     checker.check_model(proto, full_check=True)
     return proto.SerializeToString(deterministic=True)

@@ -89,7 +89,7 @@ def check_signature(session, model, n_features):
     found = {o.name: (o.type, o.shape) for o in (*session.get_inputs(), *session.get_outputs())}
     if found != expected:
         raise ValidationFailed(f"the ONNX model has the interface {found}: expected {expected}")
-    if meta != (wanted := model_metadata(model, meta.get("model_version", ""))):
+    if meta != (wanted := model_metadata(model, meta.get("model_version", ""), meta.get("abstain_below", ""))):
         wrong = sorted(key for key in meta.keys() | wanted.keys() if meta.get(key) != wanted.get(key))
         raise ValidationFailed(f"the metadata of the ONNX model is wrong in {', '.join(wrong)}")
 
