@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from .columns import DataCloakError
 from .dataset import Dataset, content_hash
+from .duplicates import near_duplicates
 
 # %% ../nbs/11_quality.ipynb #ccb52169
 class QualityError(DataCloakError):
@@ -66,6 +67,13 @@ def _repeats(dataset, config):
     if disputed := sum(len(set(o)) > 1 for o in labels.values()):
         yield Finding("warning", "repeats", f"{disputed} groups of repeats disagree on their label")
 
+# %% ../nbs/11_quality.ipynb #2476909f
+def _near_repeats(dataset, config):
+    "Columns that are nearly another."
+    if near := {j for _, j in near_duplicates([o.column for o in dataset.columns])}:
+        yield Finding("warning", "near repeats",
+                      f"{len(near)} columns are nearly another; they stay on one side of the split")
+
 # %% ../nbs/11_quality.ipynb #747246d5
 def _stale_counts(dataset, config):
     "Counts in the metadata that differ from the folder."
@@ -74,7 +82,7 @@ def _stale_counts(dataset, config):
         yield Finding("warning", "metadata", f"counts in metadata.json differ from the folder for {', '.join(wrong)}")
 
 # %% ../nbs/11_quality.ipynb #7023abcf
-GATES = _too_few_for_folds, _missing_columns, _imbalance, _repeats, _stale_counts
+GATES = _too_few_for_folds, _missing_columns, _imbalance, _repeats, _near_repeats, _stale_counts
 
 # %% ../nbs/11_quality.ipynb #a5a25593
 def check_quality(

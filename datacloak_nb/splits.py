@@ -14,6 +14,7 @@ import numpy as np
 
 from .columns import DataCloakError
 from .dataset import Dataset, content_hash
+from .duplicates import near_duplicates
 
 # %% ../nbs/12_splits.ipynb #d7ce6645
 class SplitError(DataCloakError):
@@ -21,7 +22,7 @@ class SplitError(DataCloakError):
 
 # %% ../nbs/12_splits.ipynb #3a584218
 def table_groups(columns:list)->np.ndarray:
-    "Group of each labelled column, int64 (n,): connected components of source tables and contents."
+    "Group of each labelled column, int64 (n,): connected components of source tables and (near) contents."
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -29,7 +30,9 @@ def table_groups(columns:list)->np.ndarray:
     number = lambda key: index.setdefault(key, len(index))
     tables = [number(("table", o.table)) for o in columns]
     contents = [number(("content", content_hash(o.column) if o.column.facts.distinct else o.table)) for o in columns]
-    graph = coo_matrix((np.ones(len(columns)), (tables, contents)), shape=(len(index), len(index)))
+    near = [(tables[i], tables[j]) for i, j in near_duplicates([o.column for o in columns])]
+    ties = np.array([*zip(tables, contents), *near], int).reshape(-1, 2).T
+    graph = coo_matrix((np.ones(ties.shape[1]), ties), shape=(len(index), len(index)))
     return connected_components(graph, directed=False)[1][tables].astype(np.int64)
 
 # %% ../nbs/12_splits.ipynb #7ba529f6
