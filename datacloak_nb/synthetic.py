@@ -46,7 +46,7 @@ class Draw:
         language:str="en" # one of `languages()`
     ):
         self.rng, self.language, self.words = rng, language, languages()[language]
-        self.n = int(np.exp(rng.uniform(np.log(8), np.log(400))))
+        self.n, self.digits = int(np.exp(rng.uniform(np.log(8), np.log(400)))), int(rng.integers(2, 5))
         self.fake, self.latin = _faker(self.one(*self.words["locales"])), _faker("en_US")
         for o in (self.fake, self.latin): o.seed_instance(int(rng.integers(2**32)))
 
@@ -62,22 +62,15 @@ class Draw:
         "One option a row, some much more often than others."
         options = list(options)
         shares = self.rng.dirichlet(np.full(len(options), 2.0))
-        return [options[i] for i in self.rng.choice(len(options), self.n, p=shares)]
+        places = self.rng.choice(len(options), self.n, p=shares)
+        places[0] = (places[-1] + 1) % len(options) # at least two of them occur
+        return [options[i] for i in places]
 
     def say(self, low:int, high:int)->str:
         "From `low` to `high` sentences."
         some = [self.one(*self.words["sentences"]).replace("{n}", str(self.rng.integers(2, 5000)))
                 for _ in range(self.rng.integers(low, high + 1))]
         return ("" if self.language in UNSPACED else " ").join(some)
-
-# %% ../nbs/13_synthetic.ipynb #a1554e76
-TEXT_LONG = {
-    "comment|review|feedback|opinion": lambda d: d.each(lambda: f"{d.say(1, 3)} {d.fake.sentence()}"),
-    "comment|message|notes|body": lambda d: d.each(
-        lambda: d.fake.sentence() + " " + d.say(1, 2).rstrip(".。") + d.one("!", "...", " :)", "")),
-    "description|summary|abstract|details": lambda d: d.each(lambda: d.fake.paragraph(int(d.rng.integers(2, 6)))),
-    "question|answer|text": lambda d: d.each(lambda: d.fake.text(int(d.rng.integers(120, 400)))),
-}
 
 # %% ../nbs/13_synthetic.ipynb #1e5b5199
 def _title(d):
@@ -86,6 +79,17 @@ def _title(d):
     if d.language in UNSPACED: return text[:d.rng.integers(5, 14)]
     end = d.one("", "", f" {d.rng.integers(2, 99)}", f": {d.fake.last_name()}")
     return " ".join(text.split()[:d.rng.integers(2, 7)]) + end
+
+# %% ../nbs/13_synthetic.ipynb #1a55364a
+TEXT_LONG = {
+    "comment|review|feedback|opinion": lambda d: d.each(lambda: f"{d.say(1, 3)} {d.fake.sentence()}"),
+    "comment|message|notes|body": lambda d: d.each(
+        lambda: d.fake.sentence() + " " + d.say(1, 2).rstrip(".。") + d.one("!", "...", " :)", "")),
+    "description|summary|abstract|details": lambda d: d.each(lambda: d.fake.paragraph(int(d.rng.integers(2, 6)))),
+    "question|answer|text": lambda d: d.each(lambda: d.fake.text(int(d.rng.integers(120, 400)))),
+    "remark|reason|answer|note": lambda d: d.each(lambda: f"{_title(d)}. {d.say(1, 1)}"),
+    "review|opinion|feedback|post": lambda d: d.each(lambda: f"{d.say(1, 2)} {d.fake.name()}, {d.fake.city()}."),
+}
 
 # %% ../nbs/13_synthetic.ipynb #a0d09648
 def _joined(d, make, *separators):
@@ -182,6 +186,8 @@ CATEGORICAL = {
         d, d.one(d.latin.currency_code, d.latin.language_code, d.latin.locale)),
     "grade|class|size|sex|blood_type": lambda d: d.several(
         d.one("ABCDF", "MF", ("S", "M", "L", "XL"), ("male", "female"), ("A+", "B-", "0+"))),
+    "kod|code|class_code|cat_no|dept|region": lambda d: _few(d, lambda: f"{d.rng.integers(1, 60):0{d.digits}d}"),
+    "group|treatment|arm|block|site": lambda d: d.several(d.one("ABCD", ("G1", "G2", "G3"), ("1A", "1B", "2A"), "123")),
     "type_code|group|level|cluster|region_code": lambda d: d.several(
         map(str, range(d.one(0, 1), int(d.rng.integers(3, 4 + d.n // 10))))),
     "zip|postcode|area_code": lambda d: _few(d, d.fake.postcode),
@@ -211,6 +217,10 @@ IDENTIFIER = {
         d.one(d.latin.user_name, d.latin.slug, lambda: "@" + d.latin.user_name())),
     "sku|order_no|invoice|code|serial": lambda d: _coded(
         d, "???-#####", "INV-2024-####", "#####", "??####?", "##-###-##", "0#######", "?#?#-?#?#"),
+    "bill|document|case_no|reference|decision": lambda d: _coded(
+        d, "HB ####", "S. ###", "%#/%### (COD)", "No. ##-###", "A/RES/%#/##", "2023-###-?", "BT-Drs. 20/####"),
+    "attachment|image|scan|source_file": lambda d: _coded(
+        d, "IMG_####.jpg", "scan-###.pdf", "DSC#####.JPG", "page_%##.html", "report_20##_%.xlsx", "???_%###.csv"),
     "isbn|iban|ean|account": lambda d: d.each(
         d.one(d.latin.isbn13, d.fake.iban, d.latin.ean13, d.latin.credit_card_number)),
     "color|colour|hex": lambda d: d.each(d.latin.hex_color),
@@ -229,6 +239,11 @@ BOOLEAN = {
     "flag|is_default|paid|smoker": lambda d: d.several(
         d.one("01", "TF", "YN", "yn", ("true", "false"), ("True", "False"), ("TRUE", "FALSE"))),
     "selected|checked|discontinued|member": lambda d: _marked(d, d.one("x", "X", "1", "true", "✓", "Y")),
+    "available|passed|vegan|open": lambda d: d.several(
+        d.one("✓✗", "✔✘", "●○", "○×", "+-", "SN", "JN", "ON", "DN", "TN", "ДН", "有無")),
+    "confirmed|present|insured": lambda d: [ # a second header row is left over
+        d.one("(yes/no)", "Y/N", "1=yes", "0/1"), *d.several(d.one(*d.words["truths"]))],
+    "approved|licensed|accessible": lambda d: d.several([*d.one(*d.words["truths"]), None]),
 }
 
 # %% ../nbs/13_synthetic.ipynb #1950b62b
@@ -252,6 +267,14 @@ UNKNOWN = {
         d, lambda: map(str, d.rng.integers(1, 10**5, d.rng.integers(2, 7))), ",", ";", "|", " "),
     "vector|embedding|bbox": lambda d: d.each(lambda: json.dumps(d.rng.normal(0, 1, 4).round(3).tolist())),
     "blob|image|data": lambda d: d.each(lambda: base64.b64encode(d.rng.bytes(int(d.rng.integers(18, 90)))).decode()),
+    "coordinates|location|position|gps": lambda d: _joined(
+        d, lambda: [f"{o:.4f}" for o in d.rng.normal(20, 20, 2)], ", ", ",", " ", ";"),
+    "codes|icd|skus|flags": lambda d: _joined(
+        d, lambda: [d.latin.bothify("?##", letters="ABCDEFK") for _ in range(d.rng.integers(1, 6))], ", ", ";", "|"),
+    "scores|ratings|values|history": lambda d: d.each(
+        lambda: str(d.rng.integers(0, 100, d.rng.integers(2, 7)).tolist())),
+    "options|props|params": lambda d: d.each(
+        lambda: f"{d.latin.word()}={d.rng.integers(99)};{d.latin.word()}={d.latin.word()}"),
     "geometry|geom|wkt": lambda d: d.each(lambda: "POINT ({:.4f} {:.4f})".format(*d.rng.normal(20, 20, 2))),
     "misc|value|extra": _mixture,
     "raw|binary|garbled": lambda d: d.each(lambda: d.rng.bytes(int(d.rng.integers(4, 30))).decode("latin-1")),
