@@ -2,6 +2,8 @@
 
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url': '', 'lib_path': 'datacloak_nb'},
   'syms': { 'datacloak_nb.augmentation': { 'datacloak_nb.augmentation._extra': ('augmentation.html#_extra', 'datacloak_nb/augmentation.py'),
+                                           'datacloak_nb.augmentation._variant': ( 'augmentation.html#_variant',
+                                                                                   'datacloak_nb/augmentation.py'),
                                            'datacloak_nb.augmentation._wanted': ( 'augmentation.html#_wanted',
                                                                                   'datacloak_nb/augmentation.py'),
                                            'datacloak_nb.augmentation.augment': ( 'augmentation.html#augment',

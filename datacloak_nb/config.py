@@ -138,6 +138,7 @@ class Data(Section):
     normalization: Literal["standard", "none"]
     augmentation: bool
     synthetic_ratio: Annotated[float, Field(ge=0, lt=1)]
+    variants: Annotated[float, Field(ge=0, le=1)]
 
 # %% ../nbs/05_config.ipynb #131dda6b
 class EvaluationSettings(Section):
