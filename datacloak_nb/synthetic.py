@@ -32,7 +32,10 @@ def languages()->dict:
 def _faker(locale):
     "Faker for one locale."
     from faker import Faker
-    return Faker(locale)
+    fake = Faker(locale)
+    for provider in fake.get_providers():
+        if hasattr(provider, "cities"): provider.cities = sorted(provider.cities)
+    return fake
 
 # %% ../nbs/13_synthetic.ipynb #62ad3a3f
 UNSPACED = "ja", "zh", "th" # languages written without spaces between words
@@ -323,6 +326,7 @@ def make_column(
     draw, recipes = Draw(rng, list(languages())[rng.integers(len(languages()))]), RECIPES[label]
     key = draw.one(*recipes)
     cells = recipes[key](draw)
+    if label != "unknown" and len(set(cells)) < 2: return make_column(label, [*seed, 0], id)
     if label not in ("boolean", "unknown"): cells = _gapped(draw, cells)
     header = _header(draw, key, lost=0 if label == "datetime" else .08)
     return LabelledColumn(id, label, id, SYNTHETIC, Column(header, cells), language=draw.language)

@@ -1,0 +1,42 @@
+"""Made columns are the same everywhere, and are what their label says."""
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from datacloak_nb.labels import LABELS
+from datacloak_nb.synthetic import RECIPES, make_column, make_columns
+
+DIGEST = """
+import hashlib
+from datacloak_nb.synthetic import make_columns
+cells = [(o.column.header, o.column.cells.to_pylist()) for o in make_columns(80, 7)]
+print(hashlib.sha256(repr(cells).encode()).hexdigest())
+"""
+
+
+def test_the_same_in_any_process():
+    made = {subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, check=True,
+                           env=os.environ | dict(PYTHONHASHSEED=seed, TZ=zone)).stdout
+            for seed, zone in (("1", "UTC"), ("2", "Asia/Tokyo"))}
+    here = [(o.column.header, o.column.cells.to_pylist()) for o in make_columns(80, 7)]
+    assert made == {hashlib.sha256(repr(here).encode()).hexdigest() + "\n"}
+
+
+def test_a_column_does_not_depend_on_how_many_are_made():
+    few, many = make_columns(10, 3), make_columns(40, 3)
+    assert [o.column.cells for o in few] == [o.column.cells for o in many[:10]]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_columns_keep_their_promise(label):
+    columns = [make_column(label, [11, i], str(i)) for i in range(60)]
+    assert len({o.language for o in columns}) > 12 and {(o.label, o.source) for o in columns} == {(label, "synthetic")}
+    facts = [o.column.facts for o in columns]
+    if label == "boolean": assert all(1 <= o.distinct <= 3 for o in facts)
+    if label == "categorical": assert all(o.distinct <= max(o.rows / 2, 5) for o in facts)
+    if label != "unknown": assert all(o.distinct > 1 or o.missing for o in facts)
+    assert len(RECIPES[label]) >= 5
