@@ -61,6 +61,9 @@ def layer_plan(
             for i, units in enumerate(network.hidden_layers)]
 
 # %% ../../nbs/34_models.network.ipynb #4d5e10e7
+STEPS = 16  # Steps of training a call
+
+# %% ../../nbs/34_models.network.ipynb #2415aea2
 def build_network(
     n_features,    # Columns of X
     n_classes,     # Number of classes
@@ -80,7 +83,8 @@ def build_network(
         x = keras.layers.Dropout(dropout, name=f"dropout_{i}")(x)
     outputs = keras.layers.Dense(n_classes, "softmax", name="probabilities")(x)
     model = keras.Model(inputs, outputs, name="column_classifier")
-    model.compile(keras.optimizers.Adam(config.training.learning_rate), "sparse_categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.Adam(config.training.learning_rate), "sparse_categorical_crossentropy", ["accuracy"],
+                  steps_per_execution=STEPS)
     return model
 
 # %% ../../nbs/34_models.network.ipynb #ca589d74
