@@ -318,6 +318,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                'datacloak_nb/evaluation/plots.py'),
                                                'datacloak_nb.evaluation.plots.plot_confusion': ( 'evaluation.plots.html#plot_confusion',
                                                                                                  'datacloak_nb/evaluation/plots.py'),
+                                               'datacloak_nb.evaluation.plots.plot_coverage': ( 'evaluation.plots.html#plot_coverage',
+                                                                                                'datacloak_nb/evaluation/plots.py'),
                                                'datacloak_nb.evaluation.plots.plot_models': ( 'evaluation.plots.html#plot_models',
                                                                                               'datacloak_nb/evaluation/plots.py'),
                                                'datacloak_nb.evaluation.plots.plot_parts': ( 'evaluation.plots.html#plot_parts',

@@ -190,6 +190,7 @@ PLOTS = {
     "reliability": plots.plot_reliability,
     "classes": plots.plot_classes,
     "parts": plots.plot_parts,
+    "coverage": plots.plot_coverage,
     "models": lambda o, ax=None: plots.plot_models(dict(rf=o, nn=o), ax=ax),
     "one model": lambda o, ax=None: plots.plot_models(dict(rf=o), ax=ax),
 }
