@@ -14,10 +14,11 @@ from datacloak_nb.corpus import default_data
 from datacloak_nb.dataset import load_dataset
 from datacloak_nb.features.extract import extract
 from datacloak_nb.labels import TEXT_LABELS
-from datacloak_nb.models.base import ALL_CORES, each_fold, macro_f1, row_weights
+from datacloak_nb.models.base import ALL_CORES, each_fold, macro_f1
 from datacloak_nb.models.boosting import fit_boosting
 from datacloak_nb.models.forest import fit_forest
 from datacloak_nb.splits import table_groups
+from datacloak_nb.training import training_weights
 
 CONFIG = load_config()
 FOREST = dict(split="random", n_estimators=300, max_features=.2)
@@ -31,7 +32,7 @@ def out_of_package(fit, params, jobs, data, folds, real, made):
 
     def work(fold):
         rows = np.concatenate([real[fold[0]], made])
-        weights = row_weights(y[rows], groups[rows], CONFIG.training.table_weight)
+        weights = training_weights(y[rows], groups[rows], CONFIG)
         return fit(X[rows], y[rows], classes, params, 0, weights).raw_proba(X[real[fold[1]]])
 
     p = np.zeros((len(real), len(classes)), np.float32)

@@ -567,8 +567,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                     'datacloak_nb/models/base.py'),
                                           'datacloak_nb.models.base.check_training': ( 'models.base.html#check_training',
                                                                                        'datacloak_nb/models/base.py'),
-                                          'datacloak_nb.models.base.class_weights': ( 'models.base.html#class_weights',
-                                                                                      'datacloak_nb/models/base.py'),
                                           'datacloak_nb.models.base.counter': ('models.base.html#counter', 'datacloak_nb/models/base.py'),
                                           'datacloak_nb.models.base.each_fold': ( 'models.base.html#each_fold',
                                                                                   'datacloak_nb/models/base.py'),
@@ -777,5 +775,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                        'datacloak_nb.training.train_forest': ('training.html#train_forest', 'datacloak_nb/training.py'),
                                        'datacloak_nb.training.train_network': ('training.html#train_network', 'datacloak_nb/training.py'),
                                        'datacloak_nb.training.train_trees': ('training.html#train_trees', 'datacloak_nb/training.py'),
+                                       'datacloak_nb.training.training_weights': ( 'training.html#training_weights',
+                                                                                   'datacloak_nb/training.py'),
                                        'datacloak_nb.training.validation_scores': ( 'training.html#validation_scores',
                                                                                     'datacloak_nb/training.py')}}}

@@ -196,6 +196,9 @@ def test_a_large_table_counts_for_less():
     assert weights[groups == 1] / weights[0] == pytest.approx(3)
     assert base.row_weights(y, groups, 0) == pytest.approx(1)
     assert np.bincount(y, weights) == pytest.approx(40)
+    rare = np.repeat([0, 1], [90, 10])
+    totals = [np.bincount(rare, base.row_weights(rare, balance=b)) for b in (0, 0.5, 1)]
+    assert [a / b for a, b in totals] == pytest.approx([9, 3, 1])
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1, 4])
