@@ -106,7 +106,7 @@ def test_metadata(model):
     meta = validate.open_session(onnx_model(model)).get_modelmeta().custom_metadata_map
     assert json.loads(meta.pop("classes")) == list(model.classes)
     made_for = dict(feature_version=VERSION, feature_hash=feature_hash())
-    assert meta == dict(model_version="1.2.3", model_kind=model.kind, **made_for)
+    assert meta == dict(model_version="1.2.3", model_kind=model.kind, abstain_below="0.6", **made_for)
 
 
 def test_the_same_model_gives_the_same_bytes(model):
