@@ -46,6 +46,7 @@ class Training(Section):
     test_split: Share
     random_seed: Annotated[int, Field(ge=0, lt=2**32)]
     table_weight: Annotated[float, Field(ge=0, le=1)]
+    imbalance: Literal["weights", "smote", "none"]
     class_weight: Annotated[float, Field(ge=0, le=1)]
     refit: bool
 

@@ -37,10 +37,11 @@ class Task:
 def training_weights(
     y,      # Class indices, every class present, (rows,)
     groups, # Source table of each row, or None
-    config, # Config: training.table_weight, training.class_weight
+    config, # Config: training.table_weight, training.imbalance, training.class_weight
 ):          # float64 (rows,), with mean 1
     "What each row counts in training."
-    return row_weights(y, groups, config.training.table_weight, config.training.class_weight)
+    balance = 0 if config.training.imbalance == "none" else config.training.class_weight
+    return row_weights(y, groups, config.training.table_weight, balance)
 
 # %% ../nbs/38_training.ipynb #d7608d2e
 def make_task(X, y, folds, split, classes, config, work_dir, progress):
@@ -56,11 +57,11 @@ def make_task(X, y, folds, split, classes, config, work_dir, progress):
 # %% ../nbs/38_training.ipynb #31339b8c
 def train_trees(task, search, fit):
     "Search on the folds, then fit the chosen settings."
-    seed = task.config.training.random_seed
+    seed, imbalance = task.config.training.random_seed, task.config.training.imbalance
     found = search(task.X, task.y, task.folds, task.classes, task.config, task.weights, task.work_dir,
                    task.progress)
     classes, params = task.classes, found.params
-    refit = lambda X, y, weights: fit(X, y, classes, params, seed, weights)
+    refit = lambda X, y, weights: fit(X, y, classes, params, seed, weights, imbalance)
     return refit(task.X, task.y, task.weights), refit, found
 
 # %% ../nbs/38_training.ipynb #a2c058be

@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from .base import ALL_CORES, Model, check_training, macro_f1, row_weights
+from .base import ALL_CORES, Model, check_training, macro_f1, row_weights, training_rows
 from .search import Space, candidates, run_search
 
 # %% ../../nbs/33_models.boosting.ipynb #b9f7209c
@@ -45,14 +45,15 @@ def fit_boosting(
     params,       # Keyword arguments of scikit-learn's booster
     seed=0,       # Same seed, same trees
     weights=None, # Weight of each row; by default every class weighs alike
+    imbalance="weights", # smote adds made rows of rare classes; weights and none leave the rows alone
 ):                # BoostingModel; `ModelError` on unusable data
     "Fit a weighted boosting."
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
-    X, y = check_training(X, y, classes)
+    X, y, weights = training_rows(X, y, classes, weights, imbalance, seed)
     native = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **params)
     with threadpool_limits(1):
-        native.fit(X, y, row_weights(y) if weights is None else weights)
+        native.fit(X, y, weights)
     return BoostingModel(native, tuple(classes))
 
 # %% ../../nbs/33_models.boosting.ipynb #2f949afe
@@ -77,13 +78,14 @@ def boosting_space(
     search, grid = boosting.search, dict(boosting.search.grid)
     plan = candidates({name: getattr(boosting, name) for name in SETTINGS}, grid, search, seed)
     sizes = {boosting.max_iter, *(() if search.strategy == "none" else grid["max_iter"])}
-    return Space(plan, grid, "max_iter", sorted(sizes), ("boosting", seed), ALL_CORES)
+    return Space(plan, grid, "max_iter", sorted(sizes), ("boosting", seed, config.training.imbalance), ALL_CORES)
 
 # %% ../../nbs/33_models.boosting.ipynb #db7cccb4
-def score_fold(X, y, weights, fold, classes, params, sizes, seed):
+def score_fold(X, y, weights, fold, classes, params, sizes, seed, imbalance):
     "Macro-F1 and expected number of nodes for each number of rounds, from one fit."
     fit, held = fold
-    boosting = fit_boosting(X[fit], y[fit], classes, dict(params, max_iter=max(sizes)), seed, weights[fit])
+    boosting = fit_boosting(X[fit], y[fit], classes, dict(params, max_iter=max(sizes)), seed, weights[fit],
+                            imbalance)
     answers, nodes = staged_probabilities(boosting, X[held], sizes), np.cumsum(node_counts(boosting.native))
     return [(float(macro_f1(y[held], answers[k])), float(nodes[k - 1])) for k in sizes]
 
@@ -101,7 +103,7 @@ def search_boosting(
     "Score the candidates on the folds and choose a boosting."
     X, y = check_training(X, y, classes)
     weights = row_weights(y) if weights is None else weights
-    space, seed = boosting_space(config), config.training.random_seed
-    score = lambda fold, params: score_fold(X, y, weights, fold, classes, params, space.sizes, seed)
+    space, seed, imbalance = boosting_space(config), config.training.random_seed, config.training.imbalance
+    score = lambda fold, params: score_fold(X, y, weights, fold, classes, params, space.sizes, seed, imbalance)
     choice = 1, config.export.max_forest_mb, 0
     return run_search(X, y, folds, weights, classes, space, score, choice, work_dir, progress)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Model, check_training, macro_f1, row_weights
+from .base import Model, check_training, macro_f1, row_weights, training_rows
 from .search import Space, candidates, run_search
 
 # %% ../../nbs/32_models.forest.ipynb #7b810fd5
@@ -39,13 +39,14 @@ def fit_forest(
     params,       # split, and keyword arguments of scikit-learn's forest
     seed=0,       # Same seed, same forest
     weights=None, # Weight of each row; by default every class weighs alike
+    imbalance="weights", # smote adds made rows of rare classes; weights and none leave the rows alone
 ):                # ForestModel; `ModelError` on unusable data
     "Fit a weighted forest."
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
-    X, y = check_training(X, y, classes)
+    X, y, weights = training_rows(X, y, classes, weights, imbalance, seed)
     params = dict(params)
     make = dict(best=RandomForestClassifier, random=ExtraTreesClassifier)[params.pop("split", "best")]
-    forest = make(random_state=seed, n_jobs=-1, **params).fit(X, y, row_weights(y) if weights is None else weights)
+    forest = make(random_state=seed, n_jobs=-1, **params).fit(X, y, weights)
     return ForestModel(forest.set_params(n_jobs=1), tuple(classes))
 
 # %% ../../nbs/32_models.forest.ipynb #74254b2b
@@ -76,13 +77,14 @@ def forest_space(
         grid["max_features"] = [o for o in grid["max_features"] if o is not None] or [None]
     plan = candidates({name: getattr(forest, name) for name in SETTINGS}, grid, search, seed)
     sizes = {forest.n_estimators, *(() if search.strategy == "none" else grid["n_estimators"])}
-    return Space(plan, grid, "n_estimators", sorted(sizes), ("forest", seed))
+    return Space(plan, grid, "n_estimators", sorted(sizes), ("forest", seed, config.training.imbalance))
 
 # %% ../../nbs/32_models.forest.ipynb #a4d3f829
-def score_fold(X, y, weights, fold, classes, params, sizes, seed):
+def score_fold(X, y, weights, fold, classes, params, sizes, seed, imbalance):
     "Macro-F1 and expected number of nodes for each size, from one fit."
     fit, held = fold
-    forest = fit_forest(X[fit], y[fit], classes, dict(params, n_estimators=max(sizes)), seed, weights[fit])
+    forest = fit_forest(X[fit], y[fit], classes, dict(params, n_estimators=max(sizes)), seed, weights[fit],
+                        imbalance)
     answers = prefix_probabilities(forest, X[held], sizes)
     nodes = np.cumsum([tree.tree_.node_count for tree in forest.native.estimators_])
     return [(float(macro_f1(y[held], answers[k])), float(nodes[k - 1] * len(y) / len(fit))) for k in sizes]
@@ -101,7 +103,7 @@ def search_forest(
     "Score the candidates on the folds and choose a forest."
     X, y = check_training(X, y, classes)
     weights = row_weights(y) if weights is None else weights
-    space, seed = forest_space(config), config.training.random_seed
-    score = lambda fold, params: score_fold(X, y, weights, fold, classes, params, space.sizes, seed)
+    space, seed, imbalance = forest_space(config), config.training.random_seed, config.training.imbalance
+    score = lambda fold, params: score_fold(X, y, weights, fold, classes, params, space.sizes, seed, imbalance)
     choice = len(classes) if len(classes) > 2 else 1, config.export.max_forest_mb, 1
     return run_search(X, y, folds, weights, classes, space, score, choice, work_dir, progress)

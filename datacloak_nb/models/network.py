@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .base import Model, check_training, counter, row_weights
+from .base import Model, counter, training_rows
 
 # %% ../../nbs/34_models.network.ipynb #a3b8a9fa
 @contextlib.contextmanager
@@ -147,13 +147,13 @@ def fit_network(
     weights=None,   # Weight of each training row; by default every class weighs alike
 ):                  # (NetworkModel, history as a DataFrame); `ModelError` on unusable data
     "Train a network until its loss on validation stops falling."
-    X, y = check_training(X, y, classes)
-    training, model = config.training, compiled_network(X, classes, config)
+    training = config.training
+    X, y, weights = training_rows(X, y, classes, weights, training.imbalance, training.random_seed)
+    model = compiled_network(X, classes, config)
     count = counter(progress, "network", training.epochs)
     history = model.fit(
         X, y, training.batch_size, training.epochs, verbose=0,
-        sample_weight=row_weights(y) if weights is None else weights,
-        validation_data=(np.asarray(X_val, np.float32), np.asarray(y_val)),
+        sample_weight=weights, validation_data=(np.asarray(X_val, np.float32), np.asarray(y_val)),
         callbacks=callbacks(config.models.neural_network, work_dir, count))
     return NetworkModel(model, tuple(classes)), history_frame(history.history)
 
@@ -174,8 +174,7 @@ def refit_network(
     weights=None, # Weight of each row; by default every class weighs alike
 ):                # NetworkModel; `ModelError` on unusable data
     "Train for a fixed schedule, without validation."
-    X, y = check_training(X, y, classes)
-    weights = row_weights(y) if weights is None else weights
+    X, y, weights = training_rows(X, y, classes, weights, config.training.imbalance, config.training.random_seed)
     model = compiled_network(X, classes, config)
     schedule = import_keras().callbacks.LearningRateScheduler(rates.__getitem__)
     model.fit(X, y, config.training.batch_size, len(rates), 0, [schedule], sample_weight=weights)
