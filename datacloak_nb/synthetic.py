@@ -50,7 +50,8 @@ class Draw:
     ):
         self.rng, self.language, self.words = rng, language, languages()[language]
         self.n, self.digits = int(np.exp(rng.uniform(np.log(8), np.log(400)))), int(rng.integers(2, 5))
-        self.fake, self.latin = _faker(self.one(*self.words["locales"])), _faker("en_US")
+        self.locale = self.one(*self.words["locales"])
+        self.fake, self.latin = _faker(self.locale), _faker("en_US")
         for o in (self.fake, self.latin): o.seed_instance(int(rng.integers(2**32)))
 
     def one(self, *options):
@@ -101,6 +102,12 @@ def _joined(d, make, *separators):
     return d.each(lambda: separator.join(make()))
 
 # %% ../nbs/13_synthetic.ipynb #76ab9dd0
+def _listed(d, make):
+    "Lists of texts, as JSON or Python writes them."
+    write = d.one(str, lambda o: json.dumps(o, ensure_ascii=False))
+    return d.each(lambda: write([make() for _ in range(d.rng.integers(1, 5))]))
+
+# %% ../nbs/13_synthetic.ipynb #2b4f8055
 TEXT_SHORT = {
     "name|full_name|customer|author": lambda d: d.each(d.fake.name),
     "name|contact|person": lambda d: d.each(lambda: f"{d.fake.last_name()}, {d.fake.first_name()}"),
@@ -112,6 +119,7 @@ TEXT_SHORT = {
     "title|subject|headline": lambda d: d.each(lambda: _title(d)),
     "title|product|item": lambda d: d.each(lambda: f"{d.fake.last_name()} {_title(d)}"),
     "tags|keywords": lambda d: _joined(d, lambda: d.fake.words(int(d.rng.integers(1, 5))), ", ", ";", "|"),
+    "aliases|tags|symptoms|authors": lambda d: _listed(d, d.one(d.fake.word, d.fake.name, d.fake.city)),
 }
 
 # %% ../nbs/13_synthetic.ipynb #76e9eb59
@@ -137,6 +145,11 @@ NUMERIC = {
     "latitude|longitude|lat|lon": lambda d: _written(
         d, d.rng.normal(d.rng.uniform(-60, 60), 4, d.n), "{:.5f}", "{:.4f}", "{:.6f}"),
     "age|attempts|duration_days": lambda d: _written(d, d.rng.gamma(d.rng.uniform(1, 30), 2, d.n), "{:.0f}"),
+    "rooms|children|visits|errors|goals": lambda d: _written(d, d.rng.poisson(d.rng.uniform(.6, 5), d.n), "{}"),
+    "population|turnover|deaths|exports": lambda d: _written(
+        d, d.rng.integers(10**3, 10**d.rng.integers(5, 9), d.n), "{}", "{:,}", ",{:,}", "{:,} t"),
+    "users|downloads|reach|length": lambda d: _written(
+        d, d.rng.gamma(2, 20, d.n), "{:.0f}K+", "{:.1f}M", "{:,.0f}+ users", "{:.0f} pages", "~{:.0f}", "{:.0f} h"),
     "score|rating|points|stars": lambda d: _written(
         d, d.rng.integers(0, d.one(11, 101, 51), d.n) / d.one(1, 1, 10), "{:g}"),
 }
@@ -163,11 +176,31 @@ def _dates(d, formats):
     return [o.strftime(style) for o in _moments(d)]
 
 # %% ../nbs/13_synthetic.ipynb #5df5d79c
+def _local_dates(d):
+    "Moments as the locale writes them."
+    from babel.dates import format_date
+    style = d.one("short", "medium", "long", "full", "MMM y", "d MMMM", "E d MMM")
+    return [format_date(o, style, d.locale) for o in _moments(d)]
+
+# %% ../nbs/13_synthetic.ipynb #79dd4d7e
+def _calendar(d):
+    "Names of months or of weekdays."
+    from babel.dates import get_day_names, get_month_names
+    names = d.one(get_day_names, get_month_names)(d.one("wide", "abbreviated"), "stand-alone", d.locale)
+    return d.each(lambda: d.one(*names.values()))
+
+# %% ../nbs/13_synthetic.ipynb #ee31c528
 DATETIME = {
     "date|birth_date|created|due_date|published": lambda d: _dates(d, DATE_FORMATS),
     "timestamp|created_at|updated|time|logged": lambda d: _dates(d, TIME_FORMATS),
     "year|year_built|publication_year": lambda d: [str(o.year) for o in _moments(d)],
-    "month|weekday|day": lambda d: d.each(d.one(d.fake.month_name, d.fake.day_of_week)),
+    "date|birth_date|created|due_date|deadline": _local_dates,
+    "month|weekday|day": _calendar,
+    "month|month_no": lambda d: _written(d, [o.month for o in _moments(d)], "{}", "{:02d}"),
+    "day|day_of_month": lambda d: _written(d, [o.day for o in _moments(d)], "{}", "{:02d}"),
+    "birth_year|year_of_birth|yob": lambda d: _written(d, [o.year % 100 for o in _moments(d)], "{:02d}"),
+    "dated|origin|period|built": lambda d: _written(
+        d, [o.year for o in _moments(d)], "c. {}", "um {}", "ca. {}", "{0}–{0}", "{}s", "before {}", "{}?", "vers {}"),
     "period|season|fiscal_year": lambda d: _written(d, [o.year for o in _moments(d)], "FY{}", "Q1 {}", "{}-H2"),
     "season|term|range": lambda d: [f"{o.year}-{o.year + 1}" for o in _moments(d)],
     "epoch|unix_time|timestamp": lambda d: [
@@ -196,6 +229,8 @@ CATEGORICAL = {
     "zip|postcode|area_code": lambda d: _few(d, d.fake.postcode),
     "age_group|income_band|range": lambda d: d.several(
         d.one(("18-24", "25-34", "35-49", "50+"), ("<10k", "10k-50k", ">50k"), ("0-9", "10-19", "20+"))),
+    "side|shift|mode|kind|type": lambda d: d.several(
+        d.one(d.rng.choice(list("ABCDEGHKLMPQRSUVW"), 2, False).tolist(), [d.fake.word(), d.fake.word()])),
 }
 
 # %% ../nbs/13_synthetic.ipynb #7a8e42bb
@@ -247,6 +282,9 @@ BOOLEAN = {
     "confirmed|present|insured": lambda d: [ # a second header row is left over
         d.one("(yes/no)", "Y/N", "1=yes", "0/1"), *d.several(d.one(*d.words["truths"]))],
     "approved|licensed|accessible": lambda d: d.several([*d.one(*d.words["truths"]), None]),
+    "outcome|treated|exposed|answer": lambda d: d.several(
+        [d.one("{}_{}", "{}={}", "{}. {}", "{} - {}").format(*o) for o in enumerate(d.one(*d.words["truths"]))]),
+    "present|valid|visible": lambda d: d.several([*d.one(*d.words["truths"]), d.one(" ", "?", "-", "n/a")]),
 }
 
 # %% ../nbs/13_synthetic.ipynb #1950b62b
@@ -312,6 +350,23 @@ def _gapped(d, cells):
     if missing.all(): return cells
     return [gap if m else o for m, o in zip(missing, cells)]
 
+# %% ../nbs/13_synthetic.ipynb #65986e14
+def _misread(cell):
+    "UTF-8 taken for a Western encoding, where that leaves most letters alone."
+    return cell.encode().decode("cp1252", "replace") if len(cell.encode()) < 1.2 * len(cell) else cell
+
+# %% ../nbs/13_synthetic.ipynb #d4639730
+_WEAR = lambda o: f"{o:>9}", lambda o: f" {o}", lambda o: f"{o} ", lambda o: f'"{o}"'
+_TEXT_WEAR = str.upper, str.lower, lambda o: o[:80], _misread
+
+# %% ../nbs/13_synthetic.ipynb #b5648f4a
+def _worn(d, label, cells, header):
+    "Cells that have been through other programs, in a fifth of the columns."
+    if d.rng.random() > .2: return cells
+    wear = d.one(*_WEAR, *(_TEXT_WEAR if label.startswith("text") else ()), None)
+    if wear is None: return [header, *cells[1:]]
+    return [o and wear(o) for o in cells]
+
 # %% ../nbs/13_synthetic.ipynb #5a615106
 SYNTHETIC = "synthetic" # the source that made columns name
 
@@ -329,6 +384,7 @@ def make_column(
     if label != "unknown" and len(set(cells)) < 2: return make_column(label, [*seed, 0], id)
     if label not in ("boolean", "unknown"): cells = _gapped(draw, cells)
     header = _header(draw, key, lost=0 if label == "datetime" else .08)
+    if label != "unknown": cells = _worn(draw, label, cells, header)
     return LabelledColumn(id, label, id, SYNTHETIC, Column(header, cells), language=draw.language)
 
 # %% ../nbs/13_synthetic.ipynb #55ef0a25
