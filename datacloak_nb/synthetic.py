@@ -85,6 +85,16 @@ def _title(d):
     return " ".join(text.split()[:d.rng.integers(2, 7)]) + end
 
 # %% ../nbs/13_synthetic.ipynb #1a55364a
+def _voices(d):
+    "The words of three languages: international forms are answered in many."
+    return [d.words, *(languages()[o] for o in d.rng.choice(list(languages()), 2, False))]
+
+# %% ../nbs/13_synthetic.ipynb #f36f9b8b
+def _spoken(d, voices):
+    "Sentences, each in one of several languages."
+    return d.each(lambda: d.one(*d.one(*voices)["sentences"]).replace("{n}", str(d.rng.integers(2, 5000))))
+
+# %% ../nbs/13_synthetic.ipynb #46689aab
 TEXT_LONG = {
     "comment|review|feedback|opinion": lambda d: d.each(lambda: f"{d.say(1, 3)} {d.fake.sentence()}"),
     "comment|message|notes|body": lambda d: d.each(
@@ -93,6 +103,7 @@ TEXT_LONG = {
     "question|answer|text": lambda d: d.each(lambda: d.fake.text(int(d.rng.integers(120, 400)))),
     "remark|reason|answer|note": lambda d: d.each(lambda: f"{_title(d)}. {d.say(1, 1)}"),
     "review|opinion|feedback|post": lambda d: d.each(lambda: f"{d.say(1, 2)} {d.fake.name()}, {d.fake.city()}."),
+    "comment|message|review|q7": lambda d: _spoken(d, _voices(d)),
 }
 
 # %% ../nbs/13_synthetic.ipynb #a0d09648
@@ -284,6 +295,8 @@ BOOLEAN = {
     "approved|licensed|accessible": lambda d: d.several([*d.one(*d.words["truths"]), None]),
     "outcome|treated|exposed|answer": lambda d: d.several(
         [d.one("{}_{}", "{}={}", "{}. {}", "{} - {}").format(*o) for o in enumerate(d.one(*d.words["truths"]))]),
+    "agreed|consent|attending": lambda d: d.several(
+        dict.fromkeys(o for voice in _voices(d) for o in d.one(*voice["truths"]))),
     "present|valid|visible": lambda d: d.several([*d.one(*d.words["truths"]), d.one(" ", "?", "-", "n/a")]),
 }
 

@@ -128,7 +128,7 @@ def test_trees_are_never_fitted_twice(fits):
 
 def test_budgeted_candidates_are_distinct_and_cheap():
     plan = forest.forest_space(load_config(models=dict(random_forest=dict(search=dict(draws=30))))).plan
-    assert plan[0] == dict(split="best", max_depth=20, min_samples_split=5, min_samples_leaf=2, max_features="sqrt")
+    assert plan[0] == dict(split="random", max_depth=None, min_samples_split=5, min_samples_leaf=1, max_features=0.3)
     assert len({tuple(c.values()) for c in plan}) == len(plan) == 30
     assert all(c["max_features"] for c in plan)
 

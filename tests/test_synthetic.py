@@ -5,10 +5,14 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from datacloak_nb.columns import Column
+from datacloak_nb.features.extract import extract
 from datacloak_nb.labels import LABELS
-from datacloak_nb.synthetic import RECIPES, make_column, make_columns
+from datacloak_nb.models.forest import fit_forest
+from datacloak_nb.synthetic import RECIPES, Draw, languages, make_column, make_columns
 
 DIGEST = """
 import hashlib
@@ -16,6 +20,15 @@ from datacloak_nb.synthetic import make_columns
 cells = [(o.column.header, o.column.cells.to_pylist()) for o in make_columns(80, 7)]
 print(hashlib.sha256(repr(cells).encode()).hexdigest())
 """
+
+
+@pytest.fixture(scope="module")
+def forest():
+    "A small forest that has seen made columns only."
+    made = make_columns(800, 5)
+    y = np.array([LABELS.index(o.label) for o in made])
+    params = dict(split="random", n_estimators=60, max_features=0.2)
+    return fit_forest(extract([o.column for o in made]), y, LABELS, params)
 
 
 def test_the_same_in_any_process():
@@ -36,7 +49,18 @@ def test_columns_keep_their_promise(label):
     columns = [make_column(label, [11, i], str(i)) for i in range(60)]
     assert len({o.language for o in columns}) > 12 and {(o.label, o.source) for o in columns} == {(label, "synthetic")}
     facts = [o.column.facts for o in columns]
-    if label == "boolean": assert all(1 <= o.distinct <= 3 for o in facts)
+    if label == "boolean": assert all(1 <= o.distinct <= 6 for o in facts)
     if label == "categorical": assert all(o.distinct <= max(o.rows / 2, 5) for o in facts)
     if label != "unknown": assert all(o.distinct > 1 or o.missing for o in facts)
     assert len(RECIPES[label]) >= 5
+
+
+@pytest.mark.parametrize("spoken", [("en", "zh", "ar", "ru"), ("de", "ja", "hi", "es"), ("fr", "ko", "he", "pl")])
+def test_columns_of_several_languages_are_read(spoken, forest):
+    voices, rng = [languages()[o] for o in spoken], np.random.default_rng(0)
+    rows = [voices[i % len(voices)] for i in range(60)]
+    draws = [Draw(np.random.default_rng(i), spoken[i % len(spoken)]) for i in range(60)]
+    columns = dict(text_long=[rng.choice(o["sentences"]) for o in rows],
+                   boolean=[rng.choice(o["truths"][0]) for o in rows], text_short=[o.fake.name() for o in draws])
+    found = forest.predict_proba(extract([Column("q7", cells) for cells in columns.values()])).argmax(1)
+    assert [LABELS[o] for o in found] == list(columns)
