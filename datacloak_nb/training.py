@@ -15,9 +15,10 @@ import pandas as pd
 from .models.base import (
     ALL_CORES, ModelError, check_folds, check_training, counter, each_fold, macro_f1, row_weights, temper)
 from .models.blend import BlendModel, fit_shares, mean_proba
-from .models.boosting import fit_boosting, search_boosting
-from .models.forest import fit_forest, search_forest
+from .models.boosting import boosting_space
+from .models.forest import forest_space
 from .models.network import fit_network, learning_rates, refit_network
+from .models.search import run_search
 
 # %% ../nbs/38_training.ipynb #17f63bef
 @dataclass(frozen=True)
@@ -55,20 +56,19 @@ def make_task(X, y, folds, split, classes, config, work_dir, progress):
     return Task(train_X, train_y, weights, folds, validation, tuple(classes), config, work_dir, progress)
 
 # %% ../nbs/38_training.ipynb #31339b8c
-def train_trees(task, search, fit):
+def train_trees(task, space):
     "Search on the folds, then fit the chosen settings."
-    seed, imbalance = task.config.training.random_seed, task.config.training.imbalance
-    found = search(task.X, task.y, task.folds, task.classes, task.config, task.weights, task.work_dir,
-                   task.progress)
+    found = run_search(task.X, task.y, task.folds, task.classes, space, task.config.export.max_forest_mb, task.weights,
+                       task.work_dir, task.progress)
     classes, params = task.classes, found.params
-    refit = lambda X, y, weights: fit(X, y, classes, params, seed, weights, imbalance)
+    refit = lambda X, y, weights: space.fit(X, y, classes, params, space.seed, weights, space.imbalance)
     return refit(task.X, task.y, task.weights), refit, found
 
 # %% ../nbs/38_training.ipynb #a2c058be
-def train_forest(task): return train_trees(task, search_forest, fit_forest)
+def train_forest(task): return train_trees(task, forest_space(task.config))
 
 # %% ../nbs/38_training.ipynb #c56ae0f1
-def train_boosting(task): return train_trees(task, search_boosting, fit_boosting)
+def train_boosting(task): return train_trees(task, boosting_space(task.config))
 
 # %% ../nbs/38_training.ipynb #04cb262b
 def train_network(task):

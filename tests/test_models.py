@@ -49,6 +49,11 @@ def interrupt_after(n):
     return progress
 
 
+def search_forest(X, y, config, work_dir=None, progress=None, folds=None):
+    space, limit = forest.forest_space(config), config.export.max_forest_mb
+    return search.run_search(X, y, folds or folds_of(X, y), KINDS, space, limit, None, work_dir, progress)
+
+
 # Forest
 
 def test_same_seed_same_forest():
@@ -86,39 +91,38 @@ def test_size_estimate_holds(classes):
 
 def test_interrupted_search_resumes(tmp_path, fits):
     X, y = toy()
-    folds = folds_of(X, y)
     with pytest.raises(KeyboardInterrupt):
-        forest.search_forest(X, y, folds, KINDS, config(), None, tmp_path, interrupt_after(5))
+        search_forest(X, y, config(), tmp_path, interrupt_after(5))
     assert len(fits) == 5  # one candidate of three folds, and two folds of the next
-    resumed = forest.search_forest(X, y, folds, KINDS, config(), None, tmp_path)
+    resumed = search_forest(X, y, config(), tmp_path)
     assert len(fits) == 5 + 6
-    again = forest.search_forest(X, y, folds, KINDS, config(), None, tmp_path)
+    again = search_forest(X, y, config(), tmp_path)
     assert len(fits) == 5 + 6
-    straight = forest.search_forest(X, y, folds, KINDS, config())
+    straight = search_forest(X, y, config())
     assert np.array_equal(straight.fold_scores, resumed.fold_scores)
     assert straight.table.equals(resumed.table) and straight.table.equals(again.table)
 
 
 def test_more_draws_keep_the_finished_ones(tmp_path, fits):
     X, y = toy()
-    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=2), None, tmp_path)
-    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=4), None, tmp_path)
+    search_forest(X, y, config(draws=2), tmp_path)
+    search_forest(X, y, config(draws=4), tmp_path)
     assert len(fits) == 4 * 3
 
 
 def test_other_data_is_another_study(tmp_path, fits):
     X, y = toy()
-    forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=1), None, tmp_path)
-    forest.search_forest(X + 1, y, folds_of(X, y), KINDS, config(draws=1), None, tmp_path)
+    search_forest(X, y, config(draws=1), tmp_path)
+    search_forest(X + 1, y, config(draws=1), tmp_path)
     assert len(fits) == 2 * 3
 
 
 def test_trees_are_never_fitted_twice(fits):
     X, y = toy()
-    found = forest.search_forest(X, y, folds_of(X, y), KINDS, config(strategy="none"))
+    found = search_forest(X, y, config(strategy="none"))
     assert [params["n_estimators"] for params in fits] == [10] * 3 and len(found.table) == 1
     del fits[:]
-    found = forest.search_forest(X, y, folds_of(X, y), KINDS, config(draws=2))
+    found = search_forest(X, y, config(draws=2))
     assert [params["n_estimators"] for params in fits] == [20] * 6 and len(found.table) == 2 * 3
 
 
@@ -135,11 +139,10 @@ def test_full_features_when_asked():
     assert [c["max_features"] for c in plan].count(None) == 1 and plan[0]["max_features"] is None
 
 
-def test_choice_prefers_small_among_equals():
+def test_choice_is_the_best_within_the_limit():
     scores = np.array([[0.90, 0.92, 0.94], [0.89, 0.93, 0.93], [0.80, 0.81, 0.83]])
     sizes = np.array([9.0, 4.0, 1.0])
-    assert search.choose(scores, sizes, limit=30) == 1
-    assert search.choose(scores, sizes, limit=2) == 2
+    assert [search.choose(scores, sizes, limit) for limit in (30, 5, 2)] == [0, 1, 2]
 
 
 def test_no_forest_within_the_limit_warns(caplog):
@@ -169,7 +172,7 @@ def test_class_missing_from_a_fold_is_named(fits):
     folds = folds_of(X, y)
     folds[1] = np.flatnonzero(y != 2), np.flatnonzero(y == 2)
     with pytest.raises(base.ModelError, match="fold 2, training rows: no rows of date"):
-        forest.search_forest(X, y, folds, KINDS, config())
+        search_forest(X, y, config(), folds=folds)
     with pytest.raises(base.ModelError, match="fold 2"):
         train(X, y, folds, SimpleNamespace(train=np.arange(len(y)), validation=np.arange(9)), KINDS, config("nn"))
     assert not fits

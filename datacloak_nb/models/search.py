@@ -9,14 +9,16 @@ __all__ = ['candidates', 'megabytes', 'Search', 'Space', 'run_search', 'plot_sea
 import hashlib
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .base import check_folds, check_training, counter, each_fold
+from .base import check_folds, check_training, counter, each_fold, macro_f1, row_weights
 
 # %% ../../nbs/31_models.search.ipynb #43a2ab51
 log = logging.getLogger(__name__)
@@ -44,16 +46,12 @@ def megabytes(
     return nodes * (33 + 6 * weights) / 1e6
 
 # %% ../../nbs/31_models.search.ipynb #5a6de596
-def choose(scores, megabytes, limit, errors=1):
-    "Row of the smallest candidate as good as the best; `scores` is (candidates, folds)."
+def choose(scores, megabytes, limit):
+    "Row of the best candidate within the limit; `scores` is (candidates, folds)."
     fits = megabytes <= limit
-    if not fits.any():
-        log.warning("every candidate exceeds %s MB: taking the smallest, %.1f MB", limit, megabytes.min())
-        return int(megabytes.argmin())
-    best = np.where(fits, scores.mean(1), -1).argmax()
-    gap = scores[best] - scores
-    equal = fits & (gap.mean(1) <= errors * gap.std(1, ddof=1) / np.sqrt(scores.shape[1]))
-    return int(np.where(equal, megabytes, np.inf).argmin())
+    if fits.any(): return int(np.where(fits, scores.mean(1), -1).argmax())
+    log.warning("every candidate exceeds %s MB: taking the smallest, %.1f MB", limit, megabytes.min())
+    return int(megabytes.argmin())
 
 # %% ../../nbs/31_models.search.ipynb #48c83b14
 def study_key(arrays, facts):
@@ -116,53 +114,71 @@ class Search:
         return self.fold_scores[self.chosen].tolist()
 
 # %% ../../nbs/31_models.search.ipynb #48cc318a
-def summarize(plan, results, space, weights, limit, errors):
-    "The search result, from the settings and the results of every candidate."
+def summarize(results, space, weights, limit):
+    "The search result, from the results of every candidate."
     rows = [params | {space.size: k, "nodes": round(nodes)}
-            for params, done in zip(plan, results) for k, nodes in zip(space.sizes, done["nodes"])]
+            for params, done in zip(space.plan, results) for k, nodes in zip(space.sizes, done["nodes"])]
     scores = np.concatenate([done["scores"] for done in results])
     table = pd.DataFrame(rows, dtype=object).astype(dict(nodes=int))
     table = table.assign(megabytes=megabytes(table.nodes, weights), f1_macro=scores.mean(1),
                          deviation=scores.std(1, ddof=1))
-    return Search(space.size, table, scores, choose(scores, table.megabytes.to_numpy(), limit, errors))
+    return Search(space.size, table, scores, choose(scores, table.megabytes.to_numpy(), limit))
 
 # %% ../../nbs/31_models.search.ipynb #2afc25d0
 @dataclass(frozen=True)
 class Space:
-    "What is searched."
-    plan: list   # Settings to try: dicts with the same keys
-    grid: dict   # {setting: all values that it may have}
-    size: str    # Setting that numbers the trees or rounds
-    sizes: list  # Its values, ascending
-    facts: tuple # Whatever else the scores depend on: kind, seed
-    jobs: int = 1 # Folds to score at once
+    "What is searched, and what a search must know of a kind of ensemble."
+    name: str        # Kind of ensemble
+    plan: list       # Settings to try: dicts with the same keys
+    grid: dict       # {setting: all values that it may have}
+    size: str        # Setting that numbers the trees or rounds
+    sizes: list      # Its values, ascending
+    seed: int        # Of every fit
+    fit: Callable    # fit(X, y, classes, params, seed, weights, imbalance): a model
+    stages: Callable # stages(model, X, sizes): {size: probabilities (rows, classes)}
+    nodes: Callable  # nodes(model): number of nodes of each tree or round
+    imbalance: str = "weights" # How rare classes are met; passed to `fit`
+    weights: Callable = lambda k: 1 # weights(k): weights of a leaf, for k classes
+    grows: bool = False # Whether trees have more nodes if there are more rows
+    jobs: int = 1    # Folds to score at once
 
 # %% ../../nbs/31_models.search.ipynb #067db60a
+def score_fold(space, X, y, weights, fold, classes, params):
+    "(Macro-F1, expected number of nodes) for each size, from one fit."
+    fit, held = fold
+    params = params | {space.size: max(space.sizes)}
+    model = space.fit(X[fit], y[fit], classes, params, space.seed, weights[fit], space.imbalance)
+    answers, nodes = space.stages(model, X[held], space.sizes), np.cumsum(space.nodes(model))
+    growth = len(y) / len(fit) if space.grows else 1
+    return [(float(macro_f1(y[held], answers[k])), float(nodes[k - 1] * growth)) for k in space.sizes]
+
+# %% ../../nbs/31_models.search.ipynb #c832d3f2
 def run_search(
     X,              # Features, (rows, features): training rows only
     y,              # Class indices, (rows,)
     folds,          # List of (rows to fit on, rows to score on)
-    weights,        # Weight of each row, (rows,)
     classes,        # Names of the classes
     space,          # Space
-    score,          # score(fold, params): list of (macro-F1, nodes), one a size
-    choice,         # (weights of a leaf, limit of megabytes, standard errors)
+    limit,          # Largest file wanted, millions of bytes
+    weights=None,   # Weight of each row, (rows,); by default every class weighs alike
     work_dir=None,  # Folder of search.db; without it an interrupted search is lost
     progress=None,  # Called as progress(stage, done, total) after each fold
 ):                  # Search; `ModelError` on unusable data or folds
     "Score the candidates on the folds and choose one."
     X, y = check_training(X, y, classes)
     check_folds(y, folds, classes)
+    weights = row_weights(y) if weights is None else weights
     values = {name: list(dict.fromkeys([*space.grid[name], o])) for name, o in space.plan[0].items()}
     parts = [part for fold in folds for part in fold]
-    study = open_study(work_dir, study_key([X, y, weights, *parts], [*space.facts, values, space.sizes]))
+    study = open_study(work_dir, study_key([X, y, weights, *parts], [space.name, space.seed, space.imbalance, values,
+                                                                    space.sizes]))
     known = recall(study, space.plan)
-    count = counter(progress, f"{space.facts[0]} search", len(space.plan) * len(folds), len(known) * len(folds))
+    count = counter(progress, f"{space.name} search", len(space.plan) * len(folds), len(known) * len(folds))
     for params in (o for i, o in enumerate(space.plan) if i not in known):
-        scored = each_fold(lambda fold, params=params: score(fold, params), folds, space.jobs)
-        record(study, params, values, [count(o) for o in scored])
+        work = partial(score_fold, space, X, y, weights, classes=classes, params=params)
+        record(study, params, values, [count(o) for o in each_fold(work, folds, space.jobs)])
     known = recall(study, space.plan)
-    return summarize(space.plan, [known[i] for i in range(len(space.plan))], space, *choice)
+    return summarize([known[i] for i in range(len(space.plan))], space, space.weights(len(classes)), limit)
 
 # %% ../../nbs/31_models.search.ipynb #b93b8cbd
 def plot_search(
