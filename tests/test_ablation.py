@@ -171,8 +171,8 @@ def mixed_dataset(tiny_columns, tmp_path_factory):
     return save_dataset(Dataset(columns), tmp_path_factory.mktemp("mixed") / "data", "csv")
 
 
-def papermill(folder, **parameters):
-    command = [BIN / "papermill", pipeline_path("ablate"), folder / "out.ipynb", "-k", "python3", "--no-progress-bar"]
+def papermill(folder, name="ablate", **parameters):
+    command = [BIN / "papermill", pipeline_path(name), folder / "out.ipynb", "-k", "python3", "--no-progress-bar"]
     command += [o for k, v in parameters.items() for o in ("-p", k, v)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
@@ -189,6 +189,16 @@ def test_pipeline_compares_everything_and_shows_no_cell(mixed_dataset, tmp_path)
     assert {p.stem for p in (tmp_path / "run" / "plots").iterdir()} == {
         "synthetic", "imbalance", "families_left_out", "families_shuffled", "correlation"}
     assert files_holding(tmp_path) == []
+
+
+def test_report_of_training_says_what_synthetic_columns_bring(mixed_dataset, tmp_path):
+    lax = dict(cross_validation_folds=2, min_accuracy_threshold=0.0)
+    path = save_config(config("weights", evaluation=lax), tmp_path / "tiny.yaml")
+    given = dict(data_path=mixed_dataset, config=path, output_dir=tmp_path / "run", model_type="gb")
+    done = papermill(tmp_path, "train", **given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = (tmp_path / "out.ipynb").read_text("utf-8")
+    assert "gb learnt from" in shown and all(o in shown for o in ("real alone  ", "synthetic alone  "))
 
 
 def test_misspelt_parameter_is_refused(tmp_path):
