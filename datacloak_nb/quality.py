@@ -137,9 +137,10 @@ def _repeats(dataset, config):
 
 # %% ../nbs/11_quality.ipynb #51fcfce3
 def _near_repeats(dataset, config):
-    "Columns that are nearly another, within a side and across."
+    "Columns that are nearly another, and not quite, within a side and across."
     columns, sides = dataset.columns, _sides(dataset)
-    pairs = near_duplicates([o.column for o in columns])
+    repeats = lambda i, j: content_hash(columns[i].column) == content_hash(columns[j].column)
+    pairs = [pair for pair in near_duplicates([o.column for o in columns]) if not repeats(*pair)]
     across = {j for i, j in pairs if sides[i] != sides[j]}
     within = {j for i, j in pairs} - across
     if across:

@@ -99,9 +99,9 @@ def _check_sides(split, y, dataset, accept=()):
         if absent:
             raise SplitError(f"no columns of {', '.join(absent)} on the {name} side; "
                              "expected some from 3 tables or more a class")
-    both = len(set(split.groups[split.train]) & set(split.groups[np.concatenate([split.validation, split.test])]))
+    both = len({*zip(split.groups, split.side())}) - len(np.unique(split.groups))
     if both and not {"tables", "duplicates", "near-duplicates"} & set(accept):
-        raise SplitError(f"{both} groups of tables stand in labeled_columns/ and in validation/ or test/; "
+        raise SplitError(f"{both} groups of tables stand in two of labeled_columns/, validation/ and test/; "
                          "keep a table on one side")
     return split
 
