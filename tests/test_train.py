@@ -154,7 +154,10 @@ def leaky_dataset(canary_dataset, tmp_path_factory):
         (data / "test" / folder.name).mkdir(parents=True)
         for path in sorted(folder.glob("*.csv"))[:6]:
             for file in (path, path.with_suffix(".json")): shutil.move(file, data / "test" / folder.name)
-    shutil.copy(next((data / "labeled_columns" / "numeric").glob("*.csv")), data / "test" / "numeric" / "again.csv")
+    first = next((data / "labeled_columns" / "numeric").glob("*.csv"))
+    details = json.loads(first.with_suffix(".json").read_text()) | dict(id="again", table="again")
+    shutil.copy(first, data / "test" / "numeric" / "again.csv")
+    (data / "test" / "numeric" / "again.json").write_text(json.dumps(details))
     return data
 
 
