@@ -64,7 +64,7 @@ def _imbalance(dataset, config):
     (large, many), (small, few), most = ranked[0], ranked[-1], config.quality.class_ratio
     if many > most * few:
         yield Finding("warning", "balance", f"{large} has {many / max(few, 1):.1f} times the columns of {small}; "
-                      f"at most {most:g} wanted, class weights make up for it", int(many - most * few))
+                      f"at most {most:g} wanted; add columns of {small} or let them weigh more", int(many - most * few))
 
 # %% ../nbs/11_quality.ipynb #747246d5
 def _origins(dataset):
