@@ -7,6 +7,8 @@ import pickle
 import subprocess
 import tarfile
 import zipfile
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ import pandas as pd
 import pytest
 
 from datacloak_nb import corpus
+from datacloak_nb.columns import Column
 from datacloak_nb.corpus import CorpusError
-from datacloak_nb.dataset import load_dataset
+from datacloak_nb.dataset import LabelledColumn, load_dataset
 
 COLUMNS = ["package", "table", "column", "label", "alt", "language"]
 LABELS = [("tiny", "towns.csv", "code", "identifier", "", ""), ("tiny", "towns.csv", "name", "text_short", "", "pl"),
@@ -195,6 +198,37 @@ def test_what_has_arrived_is_not_asked_for_again(tmp_path, monkeypatch):
     assert asked == [f"a==1 --hash=sha256:{digest(b'')}\nc==1 --hash=sha256:{digest(b'')}\n"]
 
 
+def labelled(source, i, label="numeric"):
+    return LabelledColumn(f"{source}-{i}", label, f"{source}:t", source, Column("h", [str(i)]))
+
+
+def test_no_source_holds_more_of_a_class_than_its_share():
+    columns = [labelled(f"s{s}", i, label) for label in ("numeric", "boolean") for s in range(30) for i in range(1 + s*s//4)]
+    kept = corpus.cap_sources([replace(c, id=f"{c.label}-{c.id}") for c in columns])
+    for label in ("numeric", "boolean"):
+        counts = Counter(c.source for c in kept if c.label == label)
+        assert max(counts.values()) <= corpus.CAP*counts.total() < max(counts.values()) + 1
+        assert counts["s0"] == 1
+
+
+def test_the_cap_keeps_the_same_columns_whatever_the_order():
+    columns = [labelled(f"s{s}", i) for s in range(30) for i in range(1 + s*s//4)]
+    ids = {c.id for c in corpus.cap_sources(columns)}
+    assert {c.id for c in corpus.cap_sources(columns[::-1])} == ids
+    assert {c.id for c in corpus.cap_sources(columns, seed=1)} != ids
+
+
+def test_parts_of_a_bundle_are_sources_of_their_own(cache, monkeypatch):
+    monkeypatch.setattr(corpus, "BUNDLES", {"tiny"})
+    labels = pd.DataFrame([("tiny", "pl/towns.csv", "code", "identifier", "", "")], columns=COLUMNS)
+    archive = packed_sdist(cache/"wheels"/"tiny-1.0.tar.gz", {"tiny/pl/towns.csv": b"code\n007\n"})
+    source = a_source(archive).assign(package="tiny", folder="tiny", domain="test", language="pl", licence="MIT")
+    columns = corpus.build_corpus(cache, source, labels)
+    assert [(c.source, c.table) for c in columns] == [("tiny/pl", "tiny:pl/towns.csv")]
+    described, = corpus._metadata(columns, source, "0"*12).sources
+    assert (described.name, described.licence, described.tables) == ("tiny/pl", "MIT", 1)
+
+
 def test_the_environment_names_the_cache(monkeypatch, tmp_path):
     monkeypatch.setenv("DATACLOAK_CACHE", str(tmp_path))
     assert corpus.cache_folder() == tmp_path
@@ -202,10 +236,10 @@ def test_the_environment_names_the_cache(monkeypatch, tmp_path):
 
 def test_the_label_table_keeps_its_promises():
     labels, sources = corpus.read_labels(), corpus.read_sources()
-    assert len(labels) >= 6000 and set(labels.label) == set(corpus.LABELS)
+    assert len(labels) >= 8000 and set(labels.label) == set(corpus.LABELS)
     assert labels.language.str.replace("_", "-").str.split("-").str[0].nunique() > 20
     assert labels.apply(corpus._column_id, axis=1).is_unique
     assert set(labels.package) == set(sources.package)
     assert sources.sha256.str.fullmatch("[0-9a-f]{64}").all() and sources.licence.ne("").all()
     assert not sources.licence.str.contains("AGPL").any()
-    assert sources.megabytes.astype(float).sum() < 300
+    assert sources.megabytes.astype(float).sum() < 310
