@@ -25,7 +25,7 @@ print(hashlib.sha256(repr(cells).encode()).hexdigest())
 @pytest.fixture(scope="module")
 def forest():
     "A small forest that has seen made columns only."
-    made = make_columns(800, 5)
+    made = make_columns(1600, 5)
     y = np.array([LABELS.index(o.label) for o in made])
     params = dict(split="random", n_estimators=60, max_features=0.2)
     return fit_forest(extract([o.column for o in made]), y, LABELS, params)
