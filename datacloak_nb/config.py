@@ -4,21 +4,21 @@
 
 # %% auto #0
 __all__ = ['ConfigError', 'Section', 'Training', 'Search', 'ForestGrid', 'ForestSearch', 'RandomForest', 'BoostingGrid',
-           'BoostingSearch', 'GradientBoosting', 'NeuralNetwork', 'Models', 'Data', 'EvaluationSettings', 'Export',
-           'Config', 'load_config', 'save_config']
+           'BoostingSearch', 'GradientBoosting', 'NeuralNetwork', 'Models', 'Data', 'Quality', 'EvaluationSettings',
+           'Export', 'Config', 'load_config', 'save_config']
 
 # %% ../nbs/05_config.ipynb #6fe18f1d
 import io
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from .columns import DataCloakError
+from .files import write_text
 
 # %% ../nbs/05_config.ipynb #cb745d20
 class ConfigError(DataCloakError):
@@ -142,6 +142,31 @@ class Data(Section):
     synthetic_ratio: Annotated[float, Field(ge=0, lt=1)]
     variants: Annotated[float, Field(ge=0, le=1)]
 
+# %% ../nbs/05_config.ipynb #884c1c66
+Gate = Literal["tables", "duplicates", "near-duplicates", "constant"]
+Names = BeforeValidator(lambda o: [name.strip() for name in o.split(",")] if isinstance(o, str) else o)
+
+# %% ../nbs/05_config.ipynb #eb0d85ee
+class Quality(Section):
+    "What the quality gates ask for, and what a run may go on in spite of."
+    minimum_columns: dict[str, Annotated[int, Field(ge=0)]]
+    class_ratio: Annotated[float, Field(ge=1)]
+    label_accuracy: Annotated[float, Field(ge=0, le=1)]
+    least_sources: Count
+    least_domains: Count
+    least_languages: Count
+    largest_source: Annotated[float, Field(gt=0, le=1)]
+    least_rows: Count
+    unreadable_cells: Annotated[float, Field(ge=0, lt=1)]
+    overridable: list[Gate]
+    accept: Annotated[list[Gate], Names]
+
+    @model_validator(mode="after")
+    def accepts_what_may_be(self):
+        if refused := sorted(set(self.accept) - set(self.overridable)):
+            raise ValueError(f"accept names {', '.join(refused)}, which overridable does not")
+        return self
+
 # %% ../nbs/05_config.ipynb #131dda6b
 class EvaluationSettings(Section):
     "What is reported first, and what a run must reach."
@@ -164,6 +189,7 @@ class Config(Section):
     training: Training
     models: Models
     data: Data
+    quality: Quality
     evaluation: EvaluationSettings
     export: Export
 
@@ -219,9 +245,6 @@ def save_config(
     path:str|Path # YAML file to write
 )->Path:
     "Write all settings as YAML; reading them gives the same `Config`."
-    path, text = Path(path), io.StringIO()
+    text = io.StringIO()
     YAML().dump(config.model_dump(), text)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_text(path, text.getvalue())

@@ -174,6 +174,7 @@ def _train_parser():
     parser.add_argument("--output-dir", default="", help="folder of the run; default: a new stamped folder in runs/")
     parser.add_argument("--model-type", default="", choices=["rf", "gb", "nn", "both", "all"],
                         help="default: as the config says")
+    parser.add_argument("--accept", default="", help="quality gates whose errors do not stop the run, such as tables")
     return parser
 
 # %% ../nbs/60_runs.ipynb #d0bf6298
@@ -186,7 +187,7 @@ def main(
     except RunError as e: return print(f"datacloak-train: {e}", file=sys.stderr) or 2
     absolute = lambda path: str(Path(path).absolute()) if path else ""
     ran = run_pipeline("train", folder, config=absolute(options.config), data_path=absolute(options.data_path),
-                       model_type=options.model_type)
+                       model_type=options.model_type, accept=options.accept)
     print(f"Report: {folder / 'report.html'}")
     if ran: print(*(f"Model:  {o}" for o in sorted((folder / "models").glob("*.onnx"))), sep="\n")
     print(f"{'Trained' if ran else 'Stopped'} after {(time.monotonic() - begun) / 60:.1f} minutes")

@@ -13,6 +13,7 @@ import onnx
 import pandas as pd
 import pytest
 from conftest import CANARY, files_holding
+from ruamel.yaml import YAML
 
 from datacloak_nb.config import load_config, save_config
 from datacloak_nb.deploy.card import ModelCard
@@ -73,8 +74,6 @@ def test_run_leaves_everything(finished):
 
 
 def test_metrics_and_card_agree(finished):
-    from ruamel.yaml import YAML
-
     metrics = load_metrics(finished / "metrics.json")
     card = ModelCard(**YAML(typ="safe").load(finished / "models/model_config.yaml"))
     kind = load_classifier(finished).kind
@@ -145,6 +144,47 @@ def test_failing_run_keeps_cells_to_itself(canary_dataset, tmp_path):
     assert done.returncode == 1 and "unreadable file" in done.stderr and CANARY not in done.stdout + done.stderr
     shutil.rmtree(data)
     assert files_holding(tmp_path) == [] and left_no_model(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def leaky_dataset(canary_dataset, tmp_path_factory):
+    "A dataset with a test side of its own, one column of which repeats what can be learnt from."
+    data = shutil.copytree(canary_dataset, tmp_path_factory.mktemp("leaky") / "data")
+    for folder in (data / "labeled_columns").iterdir():
+        (data / "test" / folder.name).mkdir(parents=True)
+        for path in sorted(folder.glob("*.csv"))[:6]:
+            for file in (path, path.with_suffix(".json")): shutil.move(file, data / "test" / folder.name)
+    first = next((data / "labeled_columns" / "numeric").glob("*.csv"))
+    details = json.loads(first.with_suffix(".json").read_text()) | dict(id="again", table="again")
+    shutil.copy(first, data / "test" / "numeric" / "again.csv")
+    (data / "test" / "numeric" / "again.json").write_text(json.dumps(details))
+    return data
+
+
+def test_errors_of_the_data_stop_the_run(leaky_dataset, tmp_path):
+    options = ["-p", "data_path", leaky_dataset, "-p", "config", config_file(tmp_path), "-p", "output_dir", "run"]
+    done = papermill(tmp_path, *options)
+    assert done.returncode == 1 and "accept duplicates to go on all the same" in done.stderr
+    found = json.loads((tmp_path / "run" / "quality.json").read_text())
+    assert [(o["gate"], o["ids"], o["accepted"]) for o in found if o["severity"] == "error"] == [
+        ("duplicates", ["again"], False)]
+    assert files_holding(tmp_path) == [] and left_no_model(tmp_path)
+
+
+def test_accepted_errors_are_recorded(leaky_dataset, tmp_path):
+    options = ["--config", config_file(tmp_path), "--data-path", leaky_dataset, "--output-dir", "run", "--model-type",
+               "rf", "--accept", "duplicates, tables"]
+    done = subprocess.run([BIN / "datacloak-train", *options], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = tmp_path / "run"
+    found = json.loads((run / "quality.json").read_text())
+    assert [o["gate"] for o in found if o["accepted"]] == ["duplicates"] and "labels" in {o["gate"] for o in found}
+    card = ModelCard(**YAML(typ="safe").load(run / "models/model_config.yaml")).training_data
+    assert [o.partition(":")[0] for o in card.overridden] == ["duplicates"]
+    assert sum(o.columns for o in card.sources) == card.columns == 241
+    assert load_config(run / "config.yaml").quality.accept == ["duplicates", "tables"]
+    assert "error, accepted" in (run / "report.html").read_text("utf-8")
+    assert files_holding(tmp_path) == []
 
 
 def test_run_below_the_threshold_publishes_nothing(tiny_dataset, tmp_path):
