@@ -120,7 +120,7 @@ def plot_differences(
         for i, (value, low, high) in enumerate(points.to_numpy()):
             ax.plot((low, high), (i, i), color=BAND, lw=5, solid_capstyle="round")
             ax.plot(value, i, "o", color=ACCENT, mfc=ACCENT if sure.iloc[i] else "white", ms=6)
-            ax.text(1.02, i, f"{value:+.1f}", va="center", transform=ax.get_yaxis_transform())
+            ax.text(1.02, i, f"{round(value, 1) + 0.0:+.1f}", va="center", transform=ax.get_yaxis_transform())
         ax.axvline(0, color=QUIET, ls="--", lw=1, zorder=0)
         ax.set_yticks(range(len(table)), table.index)
         ax.set(xlabel="macro-F1, difference in points, 95 % interval", ylim=(-0.6, len(table) - 0.4))
