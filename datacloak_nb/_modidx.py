@@ -85,6 +85,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'datacloak_nb.corpus._download_wheels': ('corpus.html#_download_wheels', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus._finder': ('corpus.html#_finder', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus._fingerprint': ('corpus.html#_fingerprint', 'datacloak_nb/corpus.py'),
+                                     'datacloak_nb.corpus._libraries': ('corpus.html#_libraries', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus._limit': ('corpus.html#_limit', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus._load_shard': ('corpus.html#_load_shard', 'datacloak_nb/corpus.py'),
                                      'datacloak_nb.corpus._metadata': ('corpus.html#_metadata', 'datacloak_nb/corpus.py'),

@@ -31,6 +31,7 @@ import warnings
 import zipfile
 from collections import Counter, defaultdict
 from dataclasses import asdict, fields
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
@@ -505,6 +506,11 @@ def cache_folder(
     return Path(cache or os.environ.get("DATACLOAK_CACHE") or user_cache_path("datacloak-nb"))
 
 # %% ../nbs/14_corpus.ipynb #289da53e
+def _libraries():
+    "Versions that made columns depend on."
+    return {name: version(name) for name in ("faker", "babel")}
+
+# %% ../nbs/14_corpus.ipynb #a393268b
 def _metadata(columns, sources, key):
     "Say what a dataset of `columns` was made from."
     tables = Counter(source for source, _ in {(c.source, c.table) for c in columns})
@@ -513,7 +519,7 @@ def _metadata(columns, sources, key):
         sources=[Source(name=name, domain=s.domain, language=s.language, licence=s.licence, version=s.version,
                         tables=tables[name]) for s in sources.itertuples() for name in sorted(tables)
                  if f"{name}/".startswith(f"{s.package}/")],
-        generator=Generator(name="datacloak_nb.corpus", hash=key, seed=SEED))
+        generator=Generator(name="datacloak_nb.corpus", hash=key, seed=SEED, libraries=_libraries()))
 
 # %% ../nbs/14_corpus.ipynb #197761da
 def _within_reach(sources, cache):
@@ -534,7 +540,9 @@ def default_data(
     from datacloak_nb.synthetic import make_columns # brings Faker, which nothing else here needs
     cache, sources, labels = cache_folder(cache), read_sources(), read_labels()
     if not whole: sources, labels = (frame[~from_npm(frame)].reset_index(drop=True) for frame in (sources, labels))
-    key = _fingerprint(sources.to_csv(), labels.to_csv(), _code("columns", "synthetic", "corpus"))
+    words = (files("datacloak_nb")/"data"/"synthetic_words.json").read_text("utf-8")
+    key = _fingerprint(sources.to_csv(), labels.to_csv(), _code("columns", "synthetic", "corpus"), words,
+                       str(_libraries()))
     folder = cache/f"default-{key}"
     if folder.exists():
         return folder

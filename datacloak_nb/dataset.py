@@ -74,6 +74,7 @@ class Generator(_Record):
     name: str
     hash: str
     seed: int | None = None
+    libraries: dict[str, str] = {} # version of each library that made columns depend on
 
 # %% ../nbs/10_dataset.ipynb #bac1bb43
 class Metadata(_Record):

@@ -104,6 +104,18 @@ TEXT_LONG = {
     "remark|reason|answer|note": lambda d: d.each(lambda: f"{_title(d)}. {d.say(1, 1)}"),
     "review|opinion|feedback|post": lambda d: d.each(lambda: f"{d.say(1, 2)} {d.fake.name()}, {d.fake.city()}."),
     "comment|message|review|q7": lambda d: _spoken(d, _voices(d)),
+    "message|body|email|ticket": lambda d: d.each(
+        lambda: f"{d.fake.first_name()},\n\n{d.say(1, 3)}\n\n{d.fake.name()}"),
+    "post|status_text|caption|answer": lambda d: d.each(
+        lambda: f"{d.say(1, 2)} {d.one('😀', '👍', '#' + d.fake.word(), '@' + d.latin.user_name(), '...')}"),
+    "chat|message|answer|utterance": lambda d: d.each(lambda: d.say(1, 1).lower().rstrip(".。!?？")),
+    "description|product_text|note": lambda d: d.each(
+        lambda: f"{d.say(1, 2)} {d.rng.integers(5, 99)} x {d.rng.integers(5, 99)} cm."),
+    "content|body|text|abstract": lambda d: d.each(lambda: f"<p>{d.say(1, 2)}</p>"),
+    "minutes|findings|notes|report": lambda d: d.each(lambda: f"- {d.say(1, 1)}\n- {d.say(1, 1)}"),
+    "quote|statement|testimonial": lambda d: d.each(lambda: f"“{d.say(1, 2)}” ({d.fake.name()})"),
+    "error|incident|log_message|reason": lambda d: d.each(
+        lambda: f"{d.one('ERROR', 'WARN', '[app]', 'E1' + str(d.rng.integers(99)))}: {d.say(1, 1)}"),
 }
 
 # %% ../nbs/13_synthetic.ipynb #a0d09648
@@ -130,6 +142,15 @@ TEXT_SHORT = {
     "title|subject|headline": lambda d: d.each(lambda: _title(d)),
     "title|product|item": lambda d: d.each(lambda: f"{d.fake.last_name()} {_title(d)}"),
     "tags|keywords": lambda d: _joined(d, lambda: d.fake.words(int(d.rng.integers(1, 5))), ", ", ";", "|"),
+    "title|paper|book|course": lambda d: d.each(lambda: f"{_title(d)}: {_title(d)}"),
+    "track|song|film|episode": lambda d: d.each(lambda: f"{d.fake.name()} - {_title(d)}"),
+    "product|article|item_name": lambda d: d.each(
+        lambda: f"{_title(d)} {d.rng.integers(1, 900)} {d.one('ml', 'g', 'kg', 'cm', 'GB')}"),
+    "birthplace|location|hometown": lambda d: d.each(lambda: f"{d.fake.city()}, {d.fake.country()}"),
+    "address|anschrift|delivery_address": lambda d: d.each(lambda: d.fake.address().replace("\n", ", ")),
+    "position|affiliation|role": lambda d: d.each(lambda: f"{d.fake.job()}, {d.fake.company()}"),
+    "species|taxon|plant": lambda d: d.each(lambda: f"{d.latin.word().title()}us {d.latin.word()}ensis"),
+    "subject|betreff|topic": lambda d: d.each(lambda: f"{d.one('Re: ', 'Fwd: ', 'AW: ', '')}{_title(d)}"),
     "aliases|tags|symptoms|authors": lambda d: _listed(d, d.one(d.fake.word, d.fake.name, d.fake.city)),
 }
 
@@ -161,6 +182,13 @@ NUMERIC = {
         d, d.rng.integers(10**3, 10**d.rng.integers(5, 9), d.n), "{}", "{:,}", ",{:,}", "{:,} t"),
     "users|downloads|reach|length": lambda d: _written(
         d, d.rng.gamma(2, 20, d.n), "{:.0f}K+", "{:.1f}M", "{:,.0f}+ users", "{:.0f} pages", "~{:.0f}", "{:.0f} h"),
+    "p_value|error|tolerance": lambda d: _written(d, d.rng.beta(.4, 3, d.n), "{:.3f}", "{:.1e}", "±{:.3f}", "{:.4g}"),
+    "balance|profit|variance": lambda d: [
+        f"({-o:,.2f})" if o < 0 else f"{o:,.2f}" for o in d.rng.normal(0, 10**d.rng.uniform(1, 5), d.n)],
+    "file_size|bandwidth|memory": lambda d: _written(
+        d, d.rng.gamma(2, 100, d.n), "{:.0f} KB", "{:.1f} MB", "{:.0f} bytes", "{:.1f}Mbit/s"),
+    "bearing|slope|angle|temp": lambda d: _written(
+        d, d.rng.uniform(-20, 360, d.n), "{:.0f}°", "{:.1f}°F", "{:.1f} deg"),
     "score|rating|points|stars": lambda d: _written(
         d, d.rng.integers(0, d.one(11, 101, 51), d.n) / d.one(1, 1, 10), "{:g}"),
 }
@@ -240,6 +268,13 @@ CATEGORICAL = {
     "zip|postcode|area_code": lambda d: _few(d, d.fake.postcode),
     "age_group|income_band|range": lambda d: d.several(
         d.one(("18-24", "25-34", "35-49", "50+"), ("<10k", "10k-50k", ">50k"), ("0-9", "10-19", "20+"))),
+    "agreement|satisfaction|frequency": lambda d: d.several(
+        [f"{i} - {o}" for i, o in enumerate(d.one(*d.words["sets"]), 1)]),
+    "level|log_level|severity": lambda d: d.several(
+        d.one(("DEBUG", "INFO", "WARN", "ERROR"), ("P1", "P2", "P3"), ("I", "II", "III", "IV"), ("1st", "2nd", "3rd"))),
+    "status_code|http_status|response": lambda d: d.several(("200", "301", "404", "500", "503")),
+    "browser|platform|mime_type|method": lambda d: _few(
+        d, d.one(d.latin.mime_type, d.latin.http_method, d.latin.file_extension, d.latin.country_calling_code)),
     "side|shift|mode|kind|type": lambda d: d.several(
         d.one(d.rng.choice(list("ABCDEGHKLMPQRSUVW"), 2, False).tolist(), [d.fake.word(), d.fake.word()])),
 }
@@ -270,6 +305,11 @@ IDENTIFIER = {
         d, "HB ####", "S. ###", "%#/%### (COD)", "No. ##-###", "A/RES/%#/##", "2023-###-?", "BT-Drs. 20/####"),
     "attachment|image|scan|source_file": lambda d: _coded(
         d, "IMG_####.jpg", "scan-###.pdf", "DSC#####.JPG", "page_%##.html", "report_20##_%.xlsx", "???_%###.csv"),
+    "issue|ticket|flight|plate|tracking_no": lambda d: _coded(
+        d, "????-####", "LH%##", "?-?? ####", "1Z######%#######", "CVE-20##-#####", "RFC %###"),
+    "doi|arxiv|pmid|accession": lambda d: _coded(d, "10.####/????.20##.####", "2%##.#####", "########", "NM_######.#"),
+    "key|setting|variable|column": lambda d: d.each(
+        lambda: d.one(".", "_", "/").join(d.latin.words(int(d.rng.integers(2, 5))))),
     "isbn|iban|ean|account": lambda d: d.each(
         d.one(d.latin.isbn13, d.fake.iban, d.latin.ean13, d.latin.credit_card_number)),
     "color|colour|hex": lambda d: d.each(d.latin.hex_color),
@@ -330,6 +370,10 @@ UNKNOWN = {
     "options|props|params": lambda d: d.each(
         lambda: f"{d.latin.word()}={d.rng.integers(99)};{d.latin.word()}={d.latin.word()}"),
     "geometry|geom|wkt": lambda d: d.each(lambda: "POINT ({:.4f} {:.4f})".format(*d.rng.normal(20, 20, 2))),
+    "pattern|rule|expression|query": lambda d: d.each(
+        lambda: f"{d.latin.word()} {d.one('==', '>', 'LIKE', '!=')} {d.rng.integers(99)} {d.one('AND', 'or', '&&')} "
+                f"{d.latin.word()}({d.latin.word()})"),
+    "bytes|hexdump|dump": lambda d: d.each(lambda: d.rng.bytes(int(d.rng.integers(8, 24))).hex(" ")),
     "misc|value|extra": _mixture,
     "raw|binary|garbled": lambda d: d.each(lambda: d.rng.bytes(int(d.rng.integers(4, 30))).decode("latin-1")),
 }
@@ -394,8 +438,9 @@ def make_column(
     draw, recipes = Draw(rng, list(languages())[rng.integers(len(languages()))]), RECIPES[label]
     key = draw.one(*recipes)
     cells = recipes[key](draw)
-    if label != "unknown" and len(set(cells)) < 2: return make_column(label, [*seed, 0], id)
     if label not in ("boolean", "unknown"): cells = _gapped(draw, cells)
+    few = len(set(cells) - ({None, ""} if label != "boolean" else set())) < 2
+    if label != "unknown" and few: return make_column(label, [*seed, 0], id)
     header = _header(draw, key, lost=0 if label == "datetime" else .08)
     if label != "unknown": cells = _worn(draw, label, cells, header)
     return LabelledColumn(id, label, id, SYNTHETIC, Column(header, cells), language=draw.language)
