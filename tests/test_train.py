@@ -148,7 +148,7 @@ def test_failing_run_keeps_cells_to_itself(canary_dataset, tmp_path):
 
 @pytest.fixture(scope="module")
 def leaky_dataset(canary_dataset, tmp_path_factory):
-    "A dataset with a test side of its own, one column of which repeats what can be learnt from."
+    "A dataset with a test side of its own: its columns alone are real, and one repeats what can be learnt from."
     data = shutil.copytree(canary_dataset, tmp_path_factory.mktemp("leaky") / "data")
     for folder in (data / "labeled_columns").iterdir():
         (data / "test" / folder.name).mkdir(parents=True)
@@ -158,6 +158,8 @@ def leaky_dataset(canary_dataset, tmp_path_factory):
     details = json.loads(first.with_suffix(".json").read_text()) | dict(id="again", table="again")
     shutil.copy(first, data / "test" / "numeric" / "again.csv")
     (data / "test" / "numeric" / "again.json").write_text(json.dumps(details))
+    for path in (data / "test").rglob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | dict(source="elsewhere")))
     return data
 
 
