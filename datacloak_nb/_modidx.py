@@ -704,6 +704,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                              'datacloak_nb/models/network.py'),
                                              'datacloak_nb.models.network.make_deterministic': ( 'models.network.html#make_deterministic',
                                                                                                  'datacloak_nb/models/network.py'),
+                                             'datacloak_nb.models.network.one_hot': ( 'models.network.html#one_hot',
+                                                                                      'datacloak_nb/models/network.py'),
                                              'datacloak_nb.models.network.plot_history': ( 'models.network.html#plot_history',
                                                                                            'datacloak_nb/models/network.py'),
                                              'datacloak_nb.models.network.refit_network': ( 'models.network.html#refit_network',

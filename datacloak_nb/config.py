@@ -121,6 +121,7 @@ class NeuralNetwork(Section):
     dropout_rate: Annotated[float, Field(ge=0, lt=1)]
     batch_normalization: bool
     activation: Literal["relu", "elu", "gelu", "selu", "tanh", "sigmoid", "swish"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     early_stopping_patience: Count
     reduce_lr_patience: Count
     reduce_lr_factor: Share

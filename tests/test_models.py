@@ -246,7 +246,7 @@ def test_same_seed_same_network_and_best_weights(tmp_path):
     (a, history), (b, _) = (network.fit_network(X[:160], y[:160], X[160:], y[160:], KINDS, config(), tmp_path)
                             for _ in range(2))
     assert np.array_equal(a.predict_proba(X), b.predict_proba(X))
-    loss = a.native.evaluate(X[160:], y[160:], verbose=0)[0]
+    loss = a.native.evaluate(X[160:], network.one_hot(y[160:], len(KINDS)), verbose=0)[0]
     assert loss == pytest.approx(history.val_loss.min(), rel=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["network.keras"]
 

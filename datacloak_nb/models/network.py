@@ -60,6 +60,11 @@ def layer_plan(
     return [(units, network.batch_normalization and i < n - 1, network.dropout_rate * (1 if i < n / 2 else 2 / 3))
             for i, units in enumerate(network.hidden_layers)]
 
+# %% ../../nbs/34_models.network.ipynb #13ea0634
+def one_hot(y, n_classes):
+    "Class indices as rows of zeros and a one, float32 (rows, classes)."
+    return np.eye(n_classes, dtype=np.float32)[np.asarray(y, np.int64)]
+
 # %% ../../nbs/34_models.network.ipynb #4d5e10e7
 STEPS = 16  # Steps of training a call
 
@@ -83,8 +88,8 @@ def build_network(
         x = keras.layers.Dropout(dropout, name=f"dropout_{i}")(x)
     outputs = keras.layers.Dense(n_classes, "softmax", name="probabilities")(x)
     model = keras.Model(inputs, outputs, name="column_classifier")
-    model.compile(keras.optimizers.Adam(config.training.learning_rate), "sparse_categorical_crossentropy", ["accuracy"],
-                  steps_per_execution=STEPS)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=network.label_smoothing)
+    model.compile(keras.optimizers.Adam(config.training.learning_rate), loss, ["accuracy"], steps_per_execution=STEPS)
     return model
 
 # %% ../../nbs/34_models.network.ipynb #ca589d74
@@ -147,13 +152,13 @@ def fit_network(
     weights=None,   # Weight of each training row; by default every class weighs alike
 ):                  # (NetworkModel, history as a DataFrame); `ModelError` on unusable data
     "Train a network until its loss on validation stops falling."
-    training = config.training
+    training, k = config.training, len(classes)
     X, y, weights = training_rows(X, y, classes, weights, training.imbalance, training.random_seed)
     model = compiled_network(X, classes, config)
     count = counter(progress, "network", training.epochs)
     history = model.fit(
-        X, y, training.batch_size, training.epochs, verbose=0,
-        sample_weight=weights, validation_data=(np.asarray(X_val, np.float32), np.asarray(y_val)),
+        X, one_hot(y, k), training.batch_size, training.epochs, verbose=0,
+        sample_weight=weights, validation_data=(np.asarray(X_val, np.float32), one_hot(y_val, k)),
         callbacks=callbacks(config.models.neural_network, work_dir, count))
     return NetworkModel(model, tuple(classes)), history_frame(history.history)
 
@@ -177,6 +182,7 @@ def refit_network(
     X, y, weights = training_rows(X, y, classes, weights, config.training.imbalance, config.training.random_seed)
     model = compiled_network(X, classes, config)
     schedule = import_keras().callbacks.LearningRateScheduler(rates.__getitem__)
+    y = one_hot(y, len(classes))
     model.fit(X, y, config.training.batch_size, len(rates), 0, [schedule], sample_weight=weights)
     return NetworkModel(model, tuple(classes))
 
