@@ -6,14 +6,17 @@
 __all__ = ['split_header', 'header_features']
 
 # %% ../../nbs/21_features.header.ipynb #1885dd47
-import re
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .batch import CLASSES, Batch, class_table, hash_segments
+from .batch import CLASSES, Batch, class_table, hash_segments, lower_table
 from .names import features
+
+# %% ../../nbs/21_features.header.ipynb #544dfae8
+def _classes(header):
+    "Class of each of the first 128 characters of a header."
+    return [CLASSES[class_table()[ord(o)]] if ord(o) < 0x30000 else "control" for o in header[:128]]
 
 # %% ../../nbs/21_features.header.ipynb #f64466a0
 _LETTER = {"upper", "lower", "caseless", "unspaced"}
@@ -28,31 +31,35 @@ def _breaks(before, this, after):
 # %% ../../nbs/21_features.header.ipynb #99a5d96f
 def split_header(header:str)->str:
     "The words of a header: lower case, separated by single spaces."
-    kinds = [CLASSES[class_table()[ord(o)]] if ord(o) < 0x30000 else "control" for o in header[:128]]
+    kinds = _classes(header)
     around = zip(header, ["", *kinds], kinds, [*kinds[1:], ""])
-    spaced = (" " if k not in _KEPT else " " + o if _breaks(b, k, a) else o for o, b, k, a in around)
-    return " ".join("".join(spaced).lower().split())
+    lower = lambda o: chr(lower_table()[ord(o)])
+    spaced = (" " if k not in _KEPT else " " + lower(o) if _breaks(b, k, a) else lower(o) for o, b, k, a in around)
+    return " ".join("".join(spaced).split())
 
 # %% ../../nbs/21_features.header.ipynb #9335531c
-_GENERATED = re.compile(r"^\s*$|^(unnamed.*|[a-z]|v|x|c|col|column|field|var|attr|f|feature|q)[ _.:-]*\d+$|^\d+$|"
-                        r"^(column|field|value|unnamed)$", re.I)
+_WRITTEN = _LETTER | {"mark", "digit", "numeral", "space", "underscore"}
 
 # %% ../../nbs/21_features.header.ipynb #5ae7171c
 def _style(header, words):
-    "Shape features of one header and its split form, in the order of the table."
-    cased = [o for o in header if o.isupper() or o.islower()]
-    return [np.log1p(len(header)), np.log1p(len(words.split())), not header.strip(),
-            any("0" <= o <= "9" for o in header), header[-1:] in set("0123456789") - {""},
-            bool(_GENERATED.search(header)), bool(cased) and header.upper() == header,
-            bool(cased) and header.lower() == header, bool(re.search(r"[a-z][A-Z]", header)), "_" in header,
-            " " in header.strip(), any(not (o.isalnum() or o in " _") for o in header),
-            sum(ord(o) > 127 for o in header) / max(len(header), 1), len(header) == 1]
+    "Shape features of one header and its split form, by name."
+    kinds = _classes(header)
+    upper, lower = "upper" in kinds, "lower" in kinds
+    return dict(length=np.log1p(len(header)), words=np.log1p(len(words.split())), empty=not header.strip(),
+                digit="digit" in kinds, ends_digit=kinds[-1:] == ["digit"], upper=upper and not lower,
+                lower=lower and not upper, underscore="_" in header, space=" " in header.strip(),
+                punctuation=not _WRITTEN.issuperset(kinds),
+                nonascii=sum(ord(o) > 127 for o in header) / max(len(header), 1), single=len(header) == 1)
 
 # %% ../../nbs/21_features.header.ipynb #4c9c7dde
-def _named(words):
-    "Which word patterns each split header matches, shape (patterns, n)."
-    patterns = [o.pattern for o in features() if o.family == "header" and o.pattern]
-    return [pc.match_substring_regex(words, o).to_numpy(zero_copy_only=False) for o in patterns]
+def _named(headers, words):
+    "Which patterns each header, or its split form, matches: feature name to bool (n,)."
+    found = {}
+    for o in features():
+        if o.family != "header" or not o.pattern: continue
+        looked = words if o.name.startswith("header_word_") else headers
+        found[o.name] = pc.match_substring_regex(pa.array(looked), o.pattern).to_numpy(zero_copy_only=False)
+    return found
 
 # %% ../../nbs/21_features.header.ipynb #bc51e605
 def _trigrams(words, buckets=24):
@@ -69,8 +76,9 @@ def _trigrams(words, buckets=24):
 def header_features(batch:Batch)->dict[str, np.ndarray]:
     "Features of the headers by name, each of shape (n,)."
     if not batch.n: return {o.name: np.zeros(0) for o in features() if o.family == "header"}
-    headers = [o.header.encode("utf-8", "replace").decode() for o in batch.samples]
+    headers = [o.header.encode("utf-8", "replace").decode()[:128] for o in batch.samples]
     words = [split_header(o) for o in headers]
-    style = np.array([_style(h[:128], w) for h, w in zip(headers, words)], float)
-    values = [*style.T, *_named(pa.array(words)), *_trigrams(words).T]
-    return dict(zip((o.name for o in features() if o.family == "header"), values, strict=True))
+    rows = [_style(h, w) for h, w in zip(headers, words)]
+    style = {f"header_{k}": np.array([o[k] for o in rows], float) for k in rows[0]}
+    ngrams = {f"header_ngram_{i:02d}": x for i, x in enumerate(_trigrams(words).T)}
+    return style | _named(headers, words) | ngrams

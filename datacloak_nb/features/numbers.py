@@ -93,11 +93,16 @@ class Numbers:
         return out
 
 # %% ../../nbs/27_features.numbers.ipynb #1d416263
-def _scaled_moments(numbers, scale):
-    "Mean and standard deviation of each column, scaled so that squares cannot overflow."
-    x = numbers.x / scale[numbers.column]
-    mean = numbers.sum(x) / np.maximum(numbers.total, 1)
-    return mean * scale, np.sqrt(numbers.sum((x - mean[numbers.column])**2) / np.maximum(numbers.total, 1)) * scale
+def _standing(numbers, m):
+    "Mean, standard deviation and skew of each column from where its numbers stand between the extremes."
+    span = np.where(m["max"] > m["min"], m["max"] - m["min"], 1)
+    total, at = np.maximum(numbers.total, 1), (numbers.x - m["min"][numbers.column]) / span[numbers.column]
+    mean = numbers.sum(at) / total
+    std = np.sqrt(numbers.sum((at - mean[numbers.column])**2) / total)
+    skew = np.divide(mean - (m["q50"] - m["min"]) / span, std, out=np.zeros(numbers.n), where=std > 0)
+    value = m["min"] + span * mean
+    value[np.abs(value) <= 1e-12 * np.maximum(np.abs(m["min"]), np.abs(m["max"]))] = 0
+    return dict(mean=value, std=span * std, skew=np.clip(skew, -5, 5))
 
 # %% ../../nbs/27_features.numbers.ipynb #053d18c8
 def _sorted(x, starts):
@@ -106,21 +111,17 @@ def _sorted(x, starts):
 
 # %% ../../nbs/27_features.numbers.ipynb #0617418e
 def moments(numbers:Numbers)->dict[str, np.ndarray]:
-    "Mean, population standard deviation and extremes of the sampled numbers, (n,) each, and the sorted distinct ones."
+    "Mean, population standard deviation, skew and extremes of the numbers, (n,) each, and the sorted distinct ones."
     x, out = _sorted(numbers.x, numbers.starts), {o: np.zeros(numbers.n) for o in ("min", "q25", "q50", "q75", "max")}
     for name, q in dict(min=0, q25=.25, q50=.5, q75=.75, max=1).items():
         out[name][numbers.filled] = x[numbers.starts + np.floor(q * (numbers.size - 1)).astype(int)]
-    scale = np.maximum(np.maximum(np.abs(out["min"]), np.abs(out["max"])), 1)
-    out["mean"], out["std"] = _scaled_moments(numbers, scale)
-    return out | dict(sorted=x)
+    return out | _standing(numbers, out) | dict(sorted=x)
 
 # %% ../../nbs/27_features.numbers.ipynb #a22d1ac8
 def _distribution(m):
     "Features of location, spread and skew."
-    std = np.maximum(m["std"], 1e-12 * np.maximum(np.abs(m["mean"]), 1e-288))
-    skew = np.where(m["std"] > 0, np.clip((m["mean"] - m["q50"]) / std, -5, 5), 0)
     logs = {o: slog(m[o]) for o in ("mean", "std", "min", "max", "q25", "q50", "q75")}
-    return logs | dict(skew=skew, range_log=np.log1p(m["max"] - m["min"]))
+    return logs | dict(skew=m["skew"], range_log=np.log1p(m["max"] - m["min"]))
 
 # %% ../../nbs/27_features.numbers.ipynb #20b13b03
 _WHOLE_RANGES = dict(to_5=(1, 5), to_10=(0, 10), month_like=(1, 12), day_like=(1, 31), hour_like=(0, 24),
@@ -200,7 +201,8 @@ def _benford(numbers):
     "Total variation distance of the first digits from Benford's law."
     x, law = np.abs(numbers.x), np.log10(1 + 1 / np.arange(1, 10))
     keep = x > 1e-300
-    digit = np.clip((x[keep] / 10.0**np.floor(np.log10(x[keep])) + 1e-9).astype(int), 1, 9)
+    digit = np.floor(x[keep] / 10.0**np.floor(np.log10(x[keep])) + 1e-9).astype(int)
+    digit[(digit < 1) | (digit > 9)] = 1 # a power of ten, whichever way its logarithm was rounded
     key = numbers.column[keep] * 9 + digit - 1
     h = np.bincount(key, weights=numbers.count[keep], minlength=numbers.n * 9).reshape(-1, 9)
     total = h.sum(1, keepdims=True)

@@ -10,23 +10,13 @@ from functools import cache
 
 import numpy as np
 
-from .batch import CLASSES, Batch, hash_segments
+from .batch import CLASSES, Batch, hash_segments, lower_table
 from .names import function_words
 
 # %% ../../nbs/24_features.words.ipynb #18200eaa
 def _lookup(*names):
     "A table that says for each class index whether it is one of the named classes."
     return np.isin(CLASSES, names)
-
-# %% ../../nbs/24_features.words.ipynb #efb8e89d
-@cache
-def _lower_table():
-    "Lower case of every code point below U+30000, where that is one code point."
-    pairs = ((o, chr(o).lower()) for o in range(0x30000) if not 0xd800 <= o < 0xe000)
-    table = np.arange(0x30000, dtype=np.uint32)
-    for code, lower in pairs:
-        if len(lower) == 1: table[code] = ord(lower)
-    return table
 
 # %% ../../nbs/24_features.words.ipynb #9f2c48d3
 class _Words:
@@ -110,7 +100,7 @@ def _hashes(words):
     keep = ~words.digit
     lengths = words.size
     codes = words.batch.codes[words.inside if keep.all() else words.inside[np.repeat(keep, lengths)]]
-    codes = _lower_table()[np.minimum(codes, 0x2ffff if codes.itemsize > 1 else 255)]
+    codes = lower_table()[np.minimum(codes, 0x2ffff if codes.itemsize > 1 else 255)]
     starts = np.cumsum(np.append(0, lengths[keep][:-1])) if keep.any() else np.zeros(0, int)
     return words.cell[keep], hash_segments(codes, starts)
 
