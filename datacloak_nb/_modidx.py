@@ -277,6 +277,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                           'datacloak_nb.deploy.spec._parameters': ( 'deploy.spec.html#_parameters',
                                                                                     'datacloak_nb/deploy/spec.py'),
                                           'datacloak_nb.deploy.spec._tables': ('deploy.spec.html#_tables', 'datacloak_nb/deploy/spec.py'),
+                                          'datacloak_nb.deploy.spec._text_examples': ( 'deploy.spec.html#_text_examples',
+                                                                                       'datacloak_nb/deploy/spec.py'),
                                           'datacloak_nb.deploy.spec._where': ('deploy.spec.html#_where', 'datacloak_nb/deploy/spec.py'),
                                           'datacloak_nb.deploy.spec.case_folds': ( 'deploy.spec.html#case_folds',
                                                                                    'datacloak_nb/deploy/spec.py'),

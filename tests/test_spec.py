@@ -105,6 +105,16 @@ def test_examples_hold_by_the_words(spec):
     assert spec["examples"]["numbers"]["(1,200.50)"] == -1200.5
 
 
+def test_texts_of_stored_values(spec):
+    texts = spec["examples"]["text"]
+    assert texts["timestamps"] == ["2024-02-29", "2024-02-29 10:30:00", "2024-02-29 10:30:00.500"]
+    assert all(bytes.fromhex(o).decode("utf-8", "replace") == text for o, text in texts["bytes"].items())
+    floats = {value: text for value, text in texts["floats"]}
+    assert all(float(text) == value for value, text in floats.items())
+    assert floats[3.0] == "3" and floats[0.0] == "0" and floats[9999999999.5] == "9999999999.5"
+    assert floats[12345678901.5] == "1.23456789015e+10" and floats[2.5e-7] == "2.5e-7" and floats[1e-6] == "0.000001"
+
+
 @pytest.mark.parametrize("header, words", [
     ("orderDate", "order date"), ("HTTPStatus2", "http status 2"), ("Größe [cm]", "größe cm"), ("% change", "% change"),
     ("ΟΔΟΣ", "οδοσ"), ("İd", "İd"), ("नाम", "नाम"), ("a1b2", "a 1b 2"), ("x²", "x²")])

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ruamel.yaml import YAML
 
-from ..columns import CELL_CHARACTERS, SAMPLE_CELLS, Column, sample_column, spread
+from ..columns import CELL_CHARACTERS, SAMPLE_CELLS, Column, cell_text, sample_column, spread
 from ..features.batch import CLASSES, PLACEHOLDERS, Batch, class_table, hash_segments, lower_table
 from ..features.header import split_header
 from ..features.names import VERSION, feature_hash, features, function_words
@@ -111,11 +111,21 @@ def _number_examples():
     return {o: None if np.isnan(v) else float(v) for o, v in zip(_NUMBERS, values)}
 
 # %% ../../nbs/55_deploy.spec.ipynb #79693fa9
+def _text_examples():
+    "Stored values and their texts; bytes in hexadecimal."
+    floats = [0.1, -0.0, 3.0, 1e-6, 2.5e-7, 9999999999.5, 12345678901.5, 2.0**53, 1e16, -1.5e300]
+    broken = b"caf\xc3\xa9 \xff", b"\xe2\x82", b"\xf0\x9f\x98 \xed\xa0\x80"
+    stamps = pa.array(["2024-02-29T00:00:00", "2024-02-29T10:30:00", "2024-02-29T10:30:00.5"]).cast(pa.timestamp("ms"))
+    text = lambda array: cell_text(array).to_pylist()
+    return dict(floats=[list(o) for o in zip(floats, text(pa.array(floats)))], timestamps=text(stamps),
+                bytes=dict(zip((o.hex() for o in broken), text(pa.array(broken, pa.binary())))))
+
+# %% ../../nbs/55_deploy.spec.ipynb #8cd0e7c6
 def _examples():
     "Inputs and results of the steps on the way."
     spreads = [dict(present=n, first=spread(n)[:3].tolist(), last=spread(n)[-3:].tolist()) for n in (501, 1000, 10**10)]
     return dict(hash=_hash_examples(), sampling=spreads, split_header={o: split_header(o) for o in _HEADERS},
-                numbers=_number_examples())
+                numbers=_number_examples(), text=_text_examples())
 
 # %% ../../nbs/55_deploy.spec.ipynb #bdc14243
 def _over(feature):
