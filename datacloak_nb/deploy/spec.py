@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 
 from ..columns import CELL_CHARACTERS, SAMPLE_CELLS, Column, cell_text, sample_column, spread
 from ..features.batch import CLASSES, PLACEHOLDERS, Batch, class_table, hash_segments, lower_table
-from ..features.header import split_header
+from ..features.header import HEADER_CHARACTERS, split_header
 from ..features.names import VERSION, feature_hash, features, function_words
 from ..features.numbers import DECORATED, MARKS, NEGATIVE, PLAIN, cell_numbers
 from ..features.patterns import match_cells
@@ -40,18 +40,20 @@ def ranges(
     return [[int(a), int(b) - 1] for a, b in zip(edges[::2], edges[1::2])]
 
 # %% ../../nbs/55_deploy.spec.ipynb #a8e37544
-_ALL = np.delete(np.arange(0x110000), np.s_[0xd800:0xe000])
+def _code_points():
+    "All code points but the surrogates."
+    return np.delete(np.arange(0x110000), np.s_[0xd800:0xe000])
 
 # %% ../../nbs/55_deploy.spec.ipynb #0111722c
 def _every_character():
     "All code points but the surrogates, as Arrow texts of one character."
-    return pa.array(map(chr, _ALL.tolist()), pa.string())
+    return pa.array(map(chr, _code_points().tolist()), pa.string())
 
 # %% ../../nbs/55_deploy.spec.ipynb #292bc4b9
 def _where(hits):
     "Bool by code point, from one bool for each of `_every_character`."
     mask = np.zeros(0x110000, bool)
-    mask[_ALL[hits.to_numpy(zero_copy_only=False)]] = True
+    mask[_code_points()[hits.to_numpy(zero_copy_only=False)]] = True
     return mask
 
 # %% ../../nbs/55_deploy.spec.ipynb #d600c883
@@ -80,7 +82,7 @@ def _tables():
 # %% ../../nbs/55_deploy.spec.ipynb #8e5d7e43
 def _parameters():
     "Parameters of the extraction that are used in the code as they stand here."
-    return dict(sample_cells=SAMPLE_CELLS, cell_characters=CELL_CHARACTERS, header_characters=128,
+    return dict(sample_cells=SAMPLE_CELLS, cell_characters=CELL_CHARACTERS, header_characters=HEADER_CHARACTERS,
                 plain_patterns=[f"pattern_{o}" for o in PLAIN], decorated_patterns=[f"pattern_{o}" for o in DECORATED],
                 number_replacements=[list(o) for o in MARKS], number_negative=NEGATIVE, run_symbols=dict(RUNS))
 
