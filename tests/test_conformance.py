@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -104,16 +105,16 @@ def test_missing_vectors_are_a_difference(text, spec, tmp_path):
     ("tables", "case_folds", [], "pattern_currency")])  # fmt: skip
 def test_what_is_data_comes_from_the_specification(section, key, value, feature, spec, golden, tmp_path):
     changed = json.loads(spec.read_text("utf-8"))
-    changed[section][key], changed["examples"] = value, dict(hash=[], sampling=[], split_header={}, numbers={})
+    changed[section][key] = value
     (tmp_path / "spec.json").write_text(json.dumps(changed), "utf-8")
     done = conform(tmp_path / "spec.json", golden)
     assert done.returncode == 1 and f": {feature}: expected" in done.stdout
 
 
-@pytest.mark.parametrize("section, key", [("numbers", "12"), ("split_header", "orderDate")])
-def test_a_changed_example_is_named(section, key, spec, records, tmp_path):
-    changed = json.loads(spec.read_text("utf-8"))
-    changed["examples"][section][key] = "another"
+@pytest.mark.parametrize("path", ["numbers 12", "split_header orderDate", "text bytes e282"])
+def test_a_changed_example_is_named(path, spec, records, tmp_path):
+    changed, (*parents, key) = json.loads(spec.read_text("utf-8")), path.split()
+    reduce(dict.get, parents, changed["examples"])[key] = "another"
     (tmp_path / "spec.json").write_text(json.dumps(changed), "utf-8")
     (tmp_path / "one.jsonl").write_text(lines(records[:1]), "utf-8")
     done = conform(tmp_path / "spec.json", tmp_path / "one.jsonl")

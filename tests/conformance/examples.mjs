@@ -5,6 +5,7 @@ import { bucket, hash } from "./hash.mjs";
 import { splitHeader } from "./header.mjs";
 import { readNumber } from "./numbers.mjs";
 import { codePoints } from "./text.mjs";
+import { bytesText, floatText } from "./values.mjs";
 
 function hashes(examples) {
   return examples.map((o) => {
@@ -31,16 +32,29 @@ function readings(examples, spec) {
   return Object.entries(examples).map(check);
 }
 
+function texts({ floats, bytes }) {
+  const decode = (hex) => bytesText(Buffer.from(hex, "hex"));
+  return [
+    ...floats.map(([x, text]) => [`float ${x}`, text, floatText(x)]),
+    ...Object.entries(bytes).map(([hex, text]) => [`bytes ${hex}`, text, decode(hex)]),
+  ];
+}
+
+const differs = ([, expected, got]) => JSON.stringify(expected) !== JSON.stringify(got);
+
+function line([name, expected, got]) {
+  return `example, ${name}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(got)}`;
+}
+
 /** What the specification's examples say and this program does not: one line each. */
 export function checkExamples(spec) {
-  const { hash: hashed, sampling, split_header: split, numbers } = spec.examples;
+  const { hash: hashed, sampling, split_header: split, numbers, text } = spec.examples;
   const checks = [
     ...hashes(hashed),
     ...samplings(sampling, spec.parameters.sample_cells),
     ...headers(split, spec),
     ...readings(numbers, spec),
+    ...texts(text),
   ];
-  const differs = ([, expected, got]) => JSON.stringify(expected) !== JSON.stringify(got);
-  const line = ([name, expected, got]) => `example, ${name}: expected ${JSON.stringify(expected)}, got ${JSON.stringify(got)}`;
   return checks.filter(differs).map(line);
 }

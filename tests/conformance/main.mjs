@@ -53,7 +53,8 @@ function familyLine(name, spec, compared) {
 function firstDifferences(different) {
   const first = new Map();
   for (const o of different) if (!first.has(o.name)) first.set(o.name, o);
-  return [...first.values()].map((o) => `${o.id}: ${o.name}: expected ${o.expected}, got ${Number(o.value.toPrecision(9))}`);
+  const short = (float32) => Number(float32.toPrecision(9));
+  return [...first.values()].map((o) => `${o.id}: ${o.name}: expected ${o.expected}, got ${short(o.value)}`);
 }
 
 function report(spec, compared, faults) {

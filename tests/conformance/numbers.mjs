@@ -4,7 +4,8 @@ import { regex } from "./regex.mjs";
 import { clip, deviation, least, ln1, mean, most, ratio, share, size, slog, tally } from "./statistics.mjs";
 import { count } from "./text.mjs";
 
-const LIMIT = 1e300;
+const HUGE = 1e300;
+const TINY = 1e-300;
 const DIGITS = [1, 2, 3, 4, 5, 6, 7, 8, 9];
 
 const isOneOf = (names, text, spec) => names.some((name) => spec.patterns[name].test(text));
@@ -30,7 +31,7 @@ export function readNumber(text, spec) {
   const { plain_patterns: plain, decorated_patterns: decorated } = spec.parameters;
   const isPlain = isOneOf(plain, text, spec);
   const value = isPlain ? Number(text) : isOneOf(decorated, text, spec) ? readDecorated(text, spec) : null;
-  return value === null || Math.abs(value) >= LIMIT ? null : { value, isPlain };
+  return value === null || Math.abs(value) >= HUGE ? null : { value, isPlain };
 }
 
 function decimalsOf({ text, classes }, isPlain) {
@@ -158,7 +159,7 @@ function firstDigit(x) {
 
 /** Half the distance of the first digits from Benford's law. */
 function benford(numbers) {
-  const having = numbers.filter((o) => Math.abs(o.value) > 1 / LIMIT);
+  const having = numbers.filter((o) => Math.abs(o.value) > TINY);
   const found = tally(having, (o) => firstDigit(o.value));
   const distance = (d) => Math.abs((found.get(d) ?? 0) / size(having) - Math.log10(1 + 1 / d));
   return having.length ? DIGITS.reduce((total, d) => total + distance(d), 0) / 2 : 0;

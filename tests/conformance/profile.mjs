@@ -5,6 +5,7 @@ import { entropy, ln1, ratio, shares, size, slog, tally } from "./statistics.mjs
 import { isLess } from "./text.mjs";
 
 const HUGE = 1e300;
+const TINY = 1e-300;
 
 function facts({ rows, missing, distinct }) {
   const present = Math.max(rows - missing, 0);
@@ -52,7 +53,7 @@ function statedMoments(profile, numbers) {
     profile_std: slog(std),
     profile_min: slog(profile.min ?? own.min),
     profile_max: slog(profile.max ?? own.max),
-    profile_variation: slog(Math.abs(mean) <= 1 / HUGE ? 0 : Math.min(std / Math.abs(mean), HUGE)),
+    profile_variation: slog(Math.abs(mean) <= TINY ? 0 : Math.min(std / Math.abs(mean), HUGE)),
   };
 }
 

@@ -7,6 +7,7 @@ const SPACE = [[9, 10], [12, 13], [32, 32]];
 const TAB = [[9, 9]];
 const ASCII_FOLDS = Array.from({ length: 26 }, (_, i) => [65 + i, 97 + i]);
 
+// What one token may be: a code point or class by escape; in a class also any other character; outside also syntax.
 const ITEM = String.raw`\\x\{[0-9A-Fa-f]+\}|\\p\{\w+\}|\\[stw]|\\[!-\/:-@\[-\x60{-~]`;
 const CLASS_TOKEN = new RegExp(String.raw`${ITEM}|[^\\]`, "uy");
 const TOKEN = new RegExp(String.raw`${ITEM}|\\b|\(\?:|\[\^?|\{\d+(?:,\d*)?\}|[^\\{}\]]`, "uy");
@@ -28,6 +29,7 @@ class Translator {
     throw new Error(`the dialect does not have this, at ${this.at}: ${this.pattern}`);
   }
 
+  /** The token that begins here, of those that `token` knows. */
   next(token) {
     token.lastIndex = this.at;
     const [found] = token.exec(this.pattern) ?? this.refuse();
@@ -47,6 +49,7 @@ class Translator {
     return result;
   }
 
+  /** What stands for one code point. */
   atom(token) {
     if (token === ".") return "[^\\n]";
     if (token.startsWith("[")) return this.characterClass(token);
