@@ -27,6 +27,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                       'datacloak_nb.columns._arrow': ('columns.html#_arrow', 'datacloak_nb/columns.py'),
                                       'datacloak_nb.columns._distinct': ('columns.html#_distinct', 'datacloak_nb/columns.py'),
                                       'datacloak_nb.columns._float_text': ('columns.html#_float_text', 'datacloak_nb/columns.py'),
+                                      'datacloak_nb.columns._fraction_text': ('columns.html#_fraction_text', 'datacloak_nb/columns.py'),
                                       'datacloak_nb.columns._object_text': ('columns.html#_object_text', 'datacloak_nb/columns.py'),
                                       'datacloak_nb.columns._present': ('columns.html#_present', 'datacloak_nb/columns.py'),
                                       'datacloak_nb.columns._profile': ('columns.html#_profile', 'datacloak_nb/columns.py'),

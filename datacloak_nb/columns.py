@@ -21,15 +21,21 @@ import pyarrow.compute as pc
 class DataCloakError(ValueError):
     "Something was refused; the message holds no cell value."
 
+# %% ../nbs/00_columns.ipynb #d6ad81ac
+def _fraction_text(array, v):
+    "Shortest text of each float `v`, with an exponent only below 1e-6 and from 2**53 on."
+    text, long = array.cast(pa.string()), (np.abs(v) >= 1e10) & (np.abs(v) < 2.0**53)
+    if not long.any(): return text
+    return pc.replace_with_mask(text, pa.array(long), pa.array([repr(float(o)) for o in v[long]]))
+
 # %% ../nbs/00_columns.ipynb #6815f883
 def _float_text(array):
     "Shortest decimal text of each float; whole numbers below 2**53 without a fraction."
-    x = array.cast(pa.float64())
-    v = x.to_numpy(zero_copy_only=False)
+    v = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
     whole = (v == np.floor(v)) & (np.abs(v) < 2.0**53)
-    if not whole.any(): return array.cast(pa.string())
+    if not whole.any(): return _fraction_text(array, v)
     ints = pa.array(np.where(whole, v, 0).astype(np.int64)).cast(pa.string())
-    return ints if whole.all() else pc.if_else(pa.array(whole), ints, array.cast(pa.string()))
+    return ints if whole.all() else pc.if_else(pa.array(whole), ints, _fraction_text(array, v))
 
 # %% ../nbs/00_columns.ipynb #13f07d63
 def _time_text(array):

@@ -112,7 +112,7 @@ def test_texts_of_stored_values(spec):
     floats = {value: text for value, text in texts["floats"]}
     assert all(float(text) == value for value, text in floats.items())
     assert floats[3.0] == "3" and floats[0.0] == "0" and floats[9999999999.5] == "9999999999.5"
-    assert floats[12345678901.5] == "1.23456789015e+10" and floats[2.5e-7] == "2.5e-7" and floats[1e-6] == "0.000001"
+    assert floats[12345678901.5] == "12345678901.5" and floats[2.5e-7] == "2.5e-7" and floats[1e-6] == "0.000001"
 
 
 @pytest.mark.parametrize("header, words", [

@@ -55,7 +55,8 @@ def _moments(batch, sampled):
     stated = {o: np.array([number(getattr(s.profile, o)) for s in batch.samples], float)
               for o in ("mean", "std", "min", "max")}
     m = {k: np.where(np.isfinite(v), v, sampled[k]) for k, v in stated.items()}
-    variation = np.divide(m["std"], np.abs(m["mean"]), out=np.zeros(batch.n), where=np.abs(m["mean"]) > 1e-300)
+    with np.errstate(over="ignore"): # what overflows counts as 1e300
+        variation = np.divide(m["std"], np.abs(m["mean"]), out=np.zeros(batch.n), where=np.abs(m["mean"]) > 1e-300)
     return {k: slog(v) for k, v in m.items()} | dict(variation=slog(np.minimum(np.nan_to_num(variation), 1e300)))
 
 # %% ../../nbs/28_features.profile.ipynb #c2c5c873

@@ -1,14 +1,12 @@
 // Stored values as text: what a cell is before it is a text.
 
 const WHOLE = 2 ** 53;
-const FRACTION = 1e10;
 
 /** A double as text; null for NaN, which is missing. JavaScript writes sizes from 1e-6 as decimal fractions itself. */
 export function floatText(x) {
   if (Number.isNaN(x)) return null;
   if (!Number.isFinite(x)) return x > 0 ? "inf" : "-inf";
-  const isWhole = Number.isInteger(x) && Math.abs(x) < WHOLE;
-  return isWhole || Math.abs(x) < FRACTION ? String(x) : x.toExponential();
+  return Math.abs(x) < WHOLE ? String(x) : x.toExponential();
 }
 
 /** Bytes as text; Node's decoder replaces maximal subparts, as the specification asks. */
