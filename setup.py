@@ -12,6 +12,8 @@ cfg = config["DEFAULT"]
 # The pipelines are run by path, so an installed package carries them as `datacloak_nb/pipelines/`.
 pipelines = sorted(p.name for p in Path("nbs").glob("[a-z]*.ipynb") if p.stem != "index")
 
+signing = cfg["signing_requirements"].split()
+
 setup(
     name=cfg["lib_name"],
     version=cfg["version"],
@@ -30,7 +32,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={"signing": signing, "dev": [*cfg["dev_requirements"].split(), *signing]},
     packages=[*find_packages(include=["datacloak_nb*"]), "datacloak_nb.data", "datacloak_nb.pipelines"],
     package_dir={"datacloak_nb.pipelines": "nbs"},
     package_data={"datacloak_nb.data": ["**"], "datacloak_nb.pipelines": pipelines},

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ConfigError', 'Section', 'Training', 'Search', 'ForestGrid', 'ForestSearch', 'RandomForest', 'BoostingGrid',
            'BoostingSearch', 'GradientBoosting', 'NeuralNetwork', 'Models', 'Data', 'Quality', 'EvaluationSettings',
-           'Export', 'Config', 'load_config', 'save_config']
+           'Gates', 'Pruning', 'Export', 'Config', 'load_config', 'save_config']
 
 # %% ../nbs/05_config.ipynb #6fe18f1d
 import io
@@ -176,13 +176,30 @@ class EvaluationSettings(Section):
     min_accuracy_threshold: Annotated[float, Field(ge=0, le=1)]
 
 # %% ../nbs/05_config.ipynb #a7a25cf8
+class Gates(Section):
+    "When a variant of a model is shipped beside it."
+    max_f1_loss: Annotated[float, Field(ge=0, le=1)]
+    min_agreement: Annotated[float, Field(ge=0, le=1)]
+    min_gain: Annotated[float, Field(ge=0, lt=1)]
+
+# %% ../nbs/05_config.ipynb #28b2fb6c
+class Pruning(Section):
+    "Weights set to zero, and the training that makes up for them."
+    target_sparsity: Share
+    epochs: Count
+
+# %% ../nbs/05_config.ipynb #e908cde9
 class Export(Section):
     "How models become ONNX files."
     onnx_opset_version: Annotated[int, Field(ge=13, le=21)]
     optimize_for_inference: bool
-    quantization_levels: list[Literal["int8", "int16"]]
+    quantization_levels: list[Literal["int8", "int8_static", "int16", "float16"]]
+    tree_shares: list[Share]
+    pruning: Pruning
+    gates: Gates
     max_forest_mb: Annotated[float, Field(gt=0)]
     abstain_below: Annotated[float, Field(ge=0, le=1)]
+    oldest_onnx_runtime: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
 
 # %% ../nbs/05_config.ipynb #31f0eb32
 class Config(Section):
