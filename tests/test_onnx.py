@@ -1,4 +1,4 @@
-"""Export, validation and quantization of both kinds of model."""
+"""Export and validation of every kind of model."""
 import json
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import make_classification
 
 from datacloak_nb.config import load_config
-from datacloak_nb.deploy import export, quantize, validate
+from datacloak_nb.deploy import export, validate
 from datacloak_nb.features.names import VERSION, feature_hash
 from datacloak_nb.models.blend import BlendModel
 from datacloak_nb.models.boosting import fit_boosting
@@ -235,51 +235,3 @@ def test_random_rows_stay_in_range_and_repeat(X):
     assert np.array_equal(rows, validate.random_rows(X, 1001, seed=3))
     assert not np.array_equal(rows, validate.random_rows(X, 1001, seed=4))
     assert np.isin(rows[-100:, 0], X[:, 0]).all()
-
-
-# ---- quantization
-
-@pytest.mark.parametrize("level, bytes_kept", [("int8", 0.6), ("int16", 0.75)])
-def test_a_quantized_network_runs_is_smaller_and_agrees(network, X, tmp_path, level, bytes_kept):
-    path = tmp_path / "network.onnx"
-    path.write_bytes(onnx_model(network))
-    found = quantize.quantize(path, level, X)
-    written = tmp_path / f"network_{level}.onnx"
-    assert (found.file, found.bytes) == (written.name, written.stat().st_size)
-    assert found.bytes < bytes_kept * found.bytes_float and found.same_labels >= 0.95
-    proto = onnx.load(written)
-    assert {o.domain: o.version for o in proto.opset_import}[""] == 14 and proto.ir_version <= 9
-    sessions = [validate.open_session(o) for o in (path, written)]
-    assert len({json.dumps(s.get_modelmeta().custom_metadata_map, sort_keys=True) for s in sessions}) == 1
-    assert sorted(o.name for o in tmp_path.iterdir()) == sorted(["network.onnx", written.name])
-
-
-def test_int16_needs_standard_operators_only(network):
-    proto = onnx.ModelProto.FromString(quantize.to_int16(onnx_model(network)))
-    assert {o.domain for o in proto.opset_import} == {""} and not {node.domain for node in proto.graph.node} - {""}
-
-
-def test_a_forest_has_nothing_to_quantize(forest, X, tmp_path):
-    path = tmp_path / "forest.onnx"
-    path.write_bytes(onnx_model(forest))
-    found = quantize.quantize(path, "int8", X)
-    assert found.note.startswith("nothing to quantize") and found.file is None
-    assert [o.name for o in tmp_path.iterdir()] == ["forest.onnx"]
-
-
-def test_an_unknown_level_is_refused(tmp_path, X):
-    with pytest.raises(quantize.QuantizationError, match="'int4': expected int8 or int16"):
-        quantize.quantize(tmp_path / "network.onnx", "int4", X)
-
-
-@pytest.mark.parametrize("made, message", [
-    (lambda content: b"unreadable", "refuses the model"),
-    (lambda content: onnx_model(train("rf")), "of the labels: at most 5%"),
-])
-def test_a_quantization_that_does_not_work_leaves_no_file(network, X, tmp_path, monkeypatch, made, message):
-    path = tmp_path / "network.onnx"
-    path.write_bytes(onnx_model(network))
-    monkeypatch.setitem(quantize.LEVELS, "int8", made)
-    with pytest.raises(validate.ValidationFailed, match=message):
-        quantize.quantize(path, "int8", X)
-    assert [o.name for o in tmp_path.iterdir()] == ["network.onnx"]
