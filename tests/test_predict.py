@@ -1,4 +1,5 @@
 """A stored model answers for tables, without what it took to train it."""
+import json
 import subprocess
 import sys
 
@@ -9,8 +10,10 @@ import pytest
 
 from datacloak_nb.columns import DataCloakError
 from datacloak_nb.config import load_config
+from datacloak_nb.deploy.bundle import gather, seal
 from datacloak_nb.deploy.export import to_onnx
 from datacloak_nb.features.extract import extract_frame
+from datacloak_nb.features.names import feature_hash
 from datacloak_nb.labels import LABELS
 from datacloak_nb.models.forest import fit_forest
 from datacloak_nb.predict import ClassifierError, load_classifier
@@ -29,18 +32,29 @@ def content():
 
 @pytest.fixture
 def run(content, tmp_path):
-    (tmp_path / "run" / "models").mkdir(parents=True)
-    (tmp_path / "run" / "models" / "column_classifier.onnx").write_bytes(content)
+    models = tmp_path / "run" / "models"
+    models.mkdir(parents=True)
+    for name in ("network", "forest"):
+        (models / f"{name}.onnx").write_bytes(content)
+    bundle = gather(models, "1.2.3", "network")
+    about = dict(version="1.2.3", kind="rf", classes=list(LABELS), features=dict(hash=feature_hash()))
+    (bundle / "model_config.yaml").write_text(json.dumps(dict(model_metadata=about)))
+    seal(bundle)
     return tmp_path / "run"
 
 
 def rewrite(run, **changes):
-    "Change the metadata of the stored model; None removes an entry."
-    path = run / "models" / "column_classifier.onnx"
+    "Change the metadata of the stored model, and the sums; None removes an entry."
+    path = model_path(run)
     proto = onnx.load(path)
     meta = {o.key: o.value for o in proto.metadata_props} | changes
     onnx.helper.set_model_props(proto, {k: v for k, v in meta.items() if v is not None})
     onnx.save(proto, path)
+    seal(path.parent)
+
+
+def model_path(run):
+    return run / "models" / "column_classifier_v1.2.3" / "column_classifier_v1.2.3.onnx"
 
 
 def test_one_row_a_column(run):
@@ -52,15 +66,23 @@ def test_one_row_a_column(run):
     assert answer.confidence.tolist() == answer[list(LABELS)].max(axis=1).tolist()
 
 
-def test_run_folder_and_models_folder_are_the_same(run):
-    a, b = load_classifier(run), load_classifier(str(run / "models"))
-    assert (a.classes, a.kind, a.version) == (b.classes, b.kind, b.version) == (LABELS, "rf", "1.2.3")
-    pd.testing.assert_frame_equal(a.classify(table()), b.classify(table()))
+def test_run_models_and_bundle_are_the_same(run):
+    a, *others = (load_classifier(o) for o in (run, str(run / "models"), model_path(run).parent))
+    for b in others:
+        assert (a.classes, a.kind, a.version) == (b.classes, b.kind, b.version) == (LABELS, "rf", "1.2.3")
+        pd.testing.assert_frame_equal(a.classify(table()), b.classify(table()))
 
 
-def test_another_model_by_name(run, content):
-    (run / "models" / "forest.onnx").write_bytes(content)
+def test_another_model_by_name(run):
     assert load_classifier(run, "forest").kind == "rf"
+    with pytest.raises(ClassifierError, match="no model blend in column_classifier_v1.2.3: it has column_.*, forest"):
+        load_classifier(run, "blend")
+
+
+def test_two_bundles_are_one_too_many(run):
+    model_path(run).parent.with_name("column_classifier_v1.2.4").mkdir()
+    with pytest.raises(ClassifierError, match="models holds 2 bundles: name one|run holds 2 bundles: name one"):
+        load_classifier(run)
 
 
 @pytest.mark.parametrize("frame", [
@@ -88,6 +110,12 @@ def test_a_column_is_judged_by_itself(run):
     (dict(feature_version="0.9"), r"376 features of version 0.9 .* computes 376 features of version 1.0"),
     (dict(feature_hash="0" * 64), r"features of version 1.0 \(00000000….*train it again"),
     (dict(classes=None), "names no classes and features"),
+    (dict(classes=json.dumps(LABELS[::-1])), "model_config.yaml differ in classes"),
+    (dict(classes=json.dumps(LABELS[1:])), "another interface: probabilities"),
+    (dict(classes="7"), "names its classes or threshold wrongly"),
+    (dict(abstain_below="much"), "names its classes or threshold wrongly"),
+    (dict(model_version="1.2.4"), "model_config.yaml differ in version"),
+    (dict(model_kind="nn"), "model_config.yaml differ in kind"),
 ])
 def test_a_model_for_other_features_is_refused(run, changes, message):
     rewrite(run, **changes)
@@ -96,12 +124,24 @@ def test_a_model_for_other_features_is_refused(run, changes, message):
 
 
 @pytest.mark.parametrize("break_it, message", [
-    (lambda path: path.unlink(), "no column_classifier.onnx in run"),
-    (lambda path: path.write_bytes(b"half a fi"), "cannot load column_classifier.onnx"),
+    (lambda path: path.unlink(), "lacks column_classifier_v1.2.3.onnx"),
+    (lambda path: path.write_bytes(b"half a fi"), "is not the file that was published"),
+    (lambda path: (path.write_bytes(b"half a fi"), seal(path.parent)), "v1.2.3.onnx cannot be loaded"),
+    (lambda path: (path.parent / "SHA256SUMS").unlink(), "SHA256SUMS is missing"),
+    (lambda path: path.parent.rename(path.parent.parent / "old"), "no bundle in run or its folder models"),
 ])
 def test_a_folder_without_a_usable_model_is_refused(run, break_it, message):
-    break_it(run / "models" / "column_classifier.onnx")
+    break_it(model_path(run))
     with pytest.raises(DataCloakError, match=message):
+        load_classifier(run)
+
+
+@pytest.mark.parametrize("config", ["", "model_metadata: {version: 1", "model_metadata: []", "model_metadata: {}"])
+def test_a_broken_description_is_refused(run, config):
+    bundle = model_path(run).parent
+    (bundle / "model_config.yaml").write_text(config)
+    seal(bundle)
+    with pytest.raises(ClassifierError, match="model_config.yaml is broken"):
         load_classifier(run)
 
 
