@@ -174,6 +174,7 @@ def _train_parser():
     parser.add_argument("--output-dir", default="", help="folder of the run; default: a new stamped folder in runs/")
     parser.add_argument("--model-type", default="", choices=["rf", "gb", "nn", "both", "all"],
                         help="default: as the config says")
+    parser.add_argument("--signing-key", help="PEM file of an elliptic key to sign the bundle with; default: none")
     parser.add_argument("--accept", default="", help="quality gates whose errors do not stop the run, such as tables")
     return parser
 
@@ -183,12 +184,14 @@ def main(
 )->int: # exit code: 0 trained, 1 failed, 2 refused
     "Train from the command line: `datacloak-train`."
     options, begun = _train_parser().parse_args(argv), time.monotonic()
-    try: folder = start_run(options.output_dir)
+    try:
+        if options.signing_key == "": raise RunError("--signing-key is empty; name a key, or leave the option out")
+        folder = start_run(options.output_dir)
     except RunError as e: return print(f"datacloak-train: {e}", file=sys.stderr) or 2
     absolute = lambda path: str(Path(path).absolute()) if path else ""
     ran = run_pipeline("train", folder, config=absolute(options.config), data_path=absolute(options.data_path),
-                       model_type=options.model_type, accept=options.accept)
+                       model_type=options.model_type, accept=options.accept, signing_key=absolute(options.signing_key))
     print(f"Report: {folder / 'report.html'}")
-    if ran: print(*(f"Model:  {o}" for o in sorted((folder / "models").glob("*.onnx"))), sep="\n")
+    if ran: print(*(f"Bundle: {o}" for o in (folder / "models").iterdir()), sep="\n")
     print(f"{'Trained' if ran else 'Stopped'} after {(time.monotonic() - begun) / 60:.1f} minutes")
     return 0 if ran else 1

@@ -68,11 +68,14 @@ def plain(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def required(key):
-    "The names of the distributions that a key of settings.ini asks for."
+def required(*keys):
+    "The names of the distributions that keys of settings.ini ask for."
     settings = ConfigParser(delimiters=["="])
     settings.read(ROOT / "settings.ini", encoding="utf-8")
-    return [plain(re.match(r"[\w.-]+", r)[0]) for r in settings["DEFAULT"][key].split()]
+    return {plain(re.match(r"[\w.-]+", r)[0]) for key in keys for r in settings["DEFAULT"][key].split()}
+
+
+USED, NEEDED_TO_WORK = ("requirements", "signing_requirements"), "dev_requirements"
 
 
 def run(*command, **kwargs):
@@ -123,7 +126,7 @@ def test_readme_is_in_sync():
 def test_lock_pins_every_requirement_and_names_no_place():
     lock = (ROOT / "requirements.lock").read_text("utf-8")
     pinned = map(plain, re.findall(r"^([\w.-]+)==", lock, re.M))
-    assert set(required("requirements") + required("dev_requirements")) <= set(pinned), "run `make lock`"
+    assert required(*USED, NEEDED_TO_WORK) <= set(pinned), "run `make lock`"
     assert re.findall(r"://|^-", lock, re.M) == []
 
 
@@ -203,7 +206,7 @@ def test_outputs_are_the_same_at_every_run(path):
 
 
 def test_every_import_is_a_declared_requirement():
-    declared, providers = set(required("requirements")), packages_distributions()
+    declared, providers = required(*USED), packages_distributions()
     tops = {m.split(".")[0] for p in NOTEBOOKS for m in imported(p)} - sys.stdlib_module_names - {"datacloak_nb", ""}
     assert {t for t in tops if not declared & set(map(plain, providers.get(t, [])))} == set()
 
@@ -211,7 +214,7 @@ def test_every_import_is_a_declared_requirement():
 def test_contributing_says_why_each_requirement_is_there():
     rows = re.findall(r"^\| ([^|]+) \| [^|]+ \|$", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.M)
     explained = {plain(name) for row in rows for name in row.split(", ")}
-    assert set(required("requirements") + required("dev_requirements")) - explained == set()
+    assert required(*USED, NEEDED_TO_WORK) - explained == set()
 
 
 @pytest.mark.parametrize("module", ["features.extract", "predict"])

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
-import onnx
 import pandas as pd
 import pytest
 from conftest import CANARY, files_holding
-from ruamel.yaml import YAML
 
 from datacloak_nb.config import load_config, save_config
-from datacloak_nb.deploy.card import ModelCard
+from datacloak_nb.deploy.bundle import open_bundle
+from datacloak_nb.deploy.card import parse_config
 from datacloak_nb.evaluation.metrics import load_metrics
-from datacloak_nb.predict import ClassifierError, load_classifier
+from datacloak_nb.predict import ClassifierError, find_bundle, load_classifier
 from datacloak_nb.runs import main, pipeline_path
+from datacloak_nb.verify import verify_bundle
 
 KINDS = dict(rf="forest", gb="boosting", nn="network", blend="blend")
 BIN = Path(sysconfig.get_path("scripts"))
@@ -27,7 +27,8 @@ TINY = dict(
     training__epochs=3, models__random_forest__n_estimators=20, models__neural_network__hidden_layers=[16, 8],
     models__random_forest__search__draws=2, models__random_forest__search__grid__n_estimators=[10, 20],
     models__gradient_boosting__max_iter=5, models__gradient_boosting__search__strategy="none",
-    evaluation__cross_validation_folds=2, evaluation__min_accuracy_threshold=.3)
+    evaluation__cross_validation_folds=2, evaluation__min_accuracy_threshold=.3,
+    export__gates__min_gain=0.0) # so that no variant is shipped for a time that was measured
 
 
 def config_file(folder, **changes):
@@ -62,20 +63,29 @@ def finished(canary_dataset, tmp_path_factory):
 
 def test_run_leaves_everything(finished):
     names = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
-    exported = {f"{o}.onnx" for o in ("column_classifier", *KINDS.values(), "network_int8", "network_int16")}
-    models = {f"models/{o}" for o in exported | {"model_config.yaml"}}
-    assert models | {"train.ipynb", "report.html", "metrics.json", "config.yaml", "splits.json"} <= names
+    bundle, = (finished / "models").iterdir()
+    made = {"model_config.yaml", "feature_spec.json", "golden_vectors.jsonl", "metrics.json", "MODEL_CARD.md"}
+    picked = KINDS[load_classifier(finished).kind]
+    version = bundle.name.removeprefix("column_classifier_v")
+    made |= {f"{o}_v{version}.onnx" for o in {"column_classifier", *KINDS.values()} - {picked}}
+    made = {f"models/{bundle.name}/{o}" for o in made | {"SHA256SUMS"}}
+    assert made | {"train.ipynb", "report.html", "metrics.json", "config.yaml", "splits.json"} <= names
     confusion, training = (f"confusion_{k}" for k in KINDS), (f"training_{k}" for k in KINDS if k != "blend")
     for plot in (*confusion, *training, "classes", "per_class", "reliability", "origin"):
         assert {f"plots/{plot}.png", f"plots/{plot}.svg"} <= names
     assert load_config(finished / "config.yaml").training.random_seed == 42
     printed = (finished.parent / "printed.txt").read_text()
-    assert str(finished / "report.html") in printed and str(finished / "models" / "column_classifier.onnx") in printed
+    assert str(finished / "report.html") in printed and str(bundle) in printed
+
+
+def described(run):
+    "What `model_config.yaml` says of the models of a run."
+    return parse_config(next((run / "models").glob("*/model_config.yaml")).read_bytes())
 
 
 def test_metrics_and_card_agree(finished):
     metrics = load_metrics(finished / "metrics.json")
-    card = ModelCard(**YAML(typ="safe").load(finished / "models/model_config.yaml"))
+    card = described(finished)
     kind = load_classifier(finished).kind
     assert set(metrics) == set(KINDS) and card.performance_benchmarks.accuracy_test_set == pytest.approx(
         metrics[kind].accuracy, abs=1e-4)
@@ -100,8 +110,9 @@ def test_no_cell_in_anything_written(finished):
 
 def test_stored_models_answer_alike(finished, tiny_columns):
     frame = pd.DataFrame({o.id: pd.Series(o.column.cells.to_pylist()) for o in tiny_columns[:30]})
-    best, *copies = (load_classifier(finished, o).classify(frame) for o in ("column_classifier", *KINDS.values()))
-    assert any(np.array_equal(best.confidence, o.confidence) for o in copies)
+    others = [o for o in KINDS.values() if o != KINDS[load_classifier(finished).kind]]
+    best, *rest = (load_classifier(finished, o).classify(frame) for o in ("column_classifier", *others))
+    assert len(rest) == 3 and not any(np.array_equal(best.confidence, o.confidence) for o in rest)
     assert list(best.columns[:3]) == ["column", "type", "confidence"] and len(best) == 30
 
 
@@ -110,14 +121,19 @@ def test_finished_run_is_not_written_over(finished, capsys):
     assert "holds a finished run" in capsys.readouterr().err
 
 
-def test_same_seed_same_forest_and_metrics(finished, canary_dataset, tmp_path):
+def test_same_seed_same_sums(finished, canary_dataset, tmp_path):
     shutil.copytree(canary_dataset, tmp_path / "moved")
-    options = ["-p", "config", config_file(tmp_path), "-p", "data_path", tmp_path / "moved", "-p", "model_type", "rf"]
+    options = ["-p", "config", config_file(tmp_path), "-p", "data_path", tmp_path / "moved", "-p", "model_type", "all"]
     done = papermill(tmp_path, *options, "-p", "output_dir", "again")
     assert done.returncode == 0, done.stderr[-3000:]
-    first, again = finished, tmp_path / "again"
-    assert load_metrics(first / "metrics.json")["rf"] == load_metrics(again / "metrics.json")["rf"]
-    assert onnx.load(first / "models/forest.onnx").graph == onnx.load(again / "models/forest.onnx").graph
+    first, again = (open_bundle(find_bundle(o)) for o in (finished, tmp_path / "again"))
+    assert first.version == again.version and first.sums.keys() == again.sums.keys()
+    assert [o for o in first.sums if first.sums[o] != again.sums[o]] == ["model_config.yaml"]
+    assert "except `model_config.yaml`" in first.read("MODEL_CARD.md").decode()
+
+
+def test_bundle_of_a_run_passes_every_check(finished):
+    assert [o.problem for o in verify_bundle(finished) if o.problem] == []
 
 
 def test_misspelt_parameter_fails_before_any_work(tmp_path):
@@ -181,7 +197,7 @@ def test_accepted_errors_are_recorded(leaky_dataset, tmp_path):
     run = tmp_path / "run"
     found = json.loads((run / "quality.json").read_text())
     assert [o["gate"] for o in found if o["accepted"]] == ["duplicates"] and "labels" in {o["gate"] for o in found}
-    card = ModelCard(**YAML(typ="safe").load(run / "models/model_config.yaml")).training_data
+    card = described(run).training_data
     assert [o.partition(":")[0] for o in card.overridden] == ["duplicates"]
     assert sum(o.columns for o in card.sources) == card.columns == 241
     assert load_config(run / "config.yaml").quality.accept == ["duplicates", "tables"]
