@@ -148,7 +148,7 @@ def read_golden(
     with Path(path).open("rb") as lines:
         for i, line in enumerate(lines, 1):
             try: yield _record(line)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, TypeError, KeyError, AttributeError):
                 raise GoldenError(f"{Path(path).name} line {i} holds no golden vector; write the file anew") from None
 
 # %% ../../nbs/56_deploy.golden.ipynb #4ee85b14
