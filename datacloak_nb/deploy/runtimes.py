@@ -31,10 +31,11 @@ _PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--onl
 
 # %% ../../nbs/58_deploy.runtimes.ipynb #ceead841
 def _install(folder, version):
-    "Make a virtual environment with one version of the runtime."
+    "Make a virtual environment with one version of the runtime, which can be imported."
+    python, wanted = folder / "bin" / "python", (f"onnxruntime=={version}", "numpy<2")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True, capture_output=True)
-    wanted = f"onnxruntime=={version}", "numpy<2"
-    subprocess.run([folder / "bin" / "python", *_PIP, *wanted], check=True, capture_output=True, timeout=300)
+    subprocess.run([python, *_PIP, *wanted], check=True, capture_output=True, timeout=300)
+    subprocess.run([python, "-I", "-c", "import onnxruntime"], check=True, capture_output=True, timeout=60)
 
 # %% ../../nbs/58_deploy.runtimes.ipynb #61826e9e
 def runtime_python(
@@ -44,18 +45,21 @@ def runtime_python(
     "The Python of an environment with that version of ONNX Runtime."
     root = Path(cache or os.environ.get("DATACLOAK_CACHE") or user_cache_path("datacloak-nb")) / "runtimes"
     home = root / f"onnxruntime-{version}-python{sys.version_info[0]}.{sys.version_info[1]}"
-    if (home / "bin" / "python").exists(): return home / "bin" / "python"
-    root.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=root))
+    python, partial = home / "bin" / "python", None
+    if python.exists(): return python
     try:
+        shutil.rmtree(home, ignore_errors=True) # its Python is gone
+        root.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{home.name}.", dir=root))
         _install(partial, version)
         partial.replace(home)
     except (OSError, subprocess.SubprocessError) as e:
-        if not home.is_dir(): # where it is now, another process was quicker
+        if not python.exists(): # where it is now, another process was quicker
             raise RuntimeMissing(f"onnxruntime {version} cannot be installed: pip or venv failed ({type(e).__name__}); "
                                  "is a registry reachable, and has it that version?") from None
-    finally: shutil.rmtree(partial, ignore_errors=True)
-    return home / "bin" / "python"
+    finally:
+        if partial: shutil.rmtree(partial, ignore_errors=True)
+    return python
 
 # %% ../../nbs/58_deploy.runtimes.ipynb #ef89648b
 _ASK = """
