@@ -20,7 +20,7 @@ from ruamel.yaml.error import YAMLError
 
 from .columns import DataCloakError
 from .deploy.bundle import BundleError, open_bundle
-from .deploy.card import parse_config
+from .deploy.card import file_key, parse_config
 from .deploy.golden import differing, golden_columns, read_golden
 from .deploy.spec import feature_spec
 from .deploy.validate import TOLERANCE
@@ -43,10 +43,11 @@ def check_description(bundle):
         raise BundleError(f"model_config.yaml is broken: {type(e).__name__}") from None
     about, files = config.model_metadata, sorted(bundle.models.values())
     told = dict(version=about.version, features=about.features.model_dump(),
-                model_files=sorted(config.model_files.values()),
+                model_files=config.model_files,
                 min_onnx_runtime=sorted(config.deployment.min_onnx_runtime))
     features = dict(count=len(feature_names()), version=VERSION, hash=feature_hash())
-    expected = dict(version=bundle.version, features=features, model_files=files, min_onnx_runtime=files)
+    expected = dict(version=bundle.version, features=features, min_onnx_runtime=files,
+                    model_files={file_key(o, bundle.version): o for o in files})
     if wrong := [k for k in told if told[k] != expected[k]]:
         raise BundleError(f"model_config.yaml is not that of this bundle: {wrong[0]} differs")
     return f"version {about.version}"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FeatureSet', 'ModelMetadata', 'Performance', 'Deployment', 'SourceCard', 'TrainingData', 'ModelConfig',
-           'training_data', 'make_config', 'write_config', 'parse_config', 'slices', 'write_card']
+           'training_data', 'file_key', 'make_config', 'write_config', 'parse_config', 'slices', 'write_card']
 
 # %% ../../nbs/57_deploy.card.ipynb #32f91f69
 import io
@@ -107,7 +107,7 @@ def training_data(
 _FRAMEWORKS = dict(rf="scikit-learn", gb="scikit-learn", nn="tensorflow", blend="scikit-learn, tensorflow")
 
 # %% ../../nbs/57_deploy.card.ipynb #2b084e22
-def _file_key(
+def file_key(
     file:str,   # such as column_classifier_v1.2.0_int8.onnx
     version:str # of the model
 )->str: # such as quantized_int8
@@ -127,7 +127,7 @@ def make_config(
     data:TrainingData|None=None # what it was trained on
 )->ModelConfig:
     "Fill in the fields from what was measured."
-    files = {_file_key(o, version): o for o in sorted(measured)}
+    files = {file_key(o, version): o for o in sorted(measured)}
     picked, rounded = measured[files["onnx"]], lambda o: round(o, 4)
     features = FeatureSet(count=len(feature_names()), version=VERSION, hash=feature_hash())
     metadata = ModelMetadata(
