@@ -118,7 +118,7 @@ def find_bundle(
     folder:str|Path # a bundle, or a folder that holds one, or a run
 )->Path: # `ClassifierError` if there is none, or more than one
     "The bundle in a folder."
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if (folder / SUMS).is_file() or folder.name.startswith(f"{PICKED}_v"): return folder
     found = [o for place in (folder / "models", folder) for o in place.glob(f"{PICKED}_v*") if o.is_dir()]
     if len(found) == 1: return found[0]
@@ -132,7 +132,7 @@ def described(bundle):
         about = YAML(typ="safe").load(bundle.read("model_config.yaml"))["model_metadata"]
         told = dict(version=about["version"], classes=tuple(about["classes"]), features=about["features"]["hash"],
                     kind=about["kind"])
-    except (YAMLError, LookupError, TypeError):
+    except (YAMLError, LookupError, TypeError, ValueError, RecursionError):
         raise ClassifierError("model_config.yaml is broken: expected that of a bundle") from None
     if told["version"] == bundle.version: return told
     raise ClassifierError(f"model_config.yaml is not of version {bundle.version}: expected a bundle of one version")

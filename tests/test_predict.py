@@ -136,7 +136,9 @@ def test_a_folder_without_a_usable_model_is_refused(run, break_it, message):
         load_classifier(run)
 
 
-@pytest.mark.parametrize("config", ["", "model_metadata: {version: 1", "model_metadata: []", "model_metadata: {}"])
+@pytest.mark.parametrize("config", [
+    "", "model_metadata: {version: 1", "model_metadata: []", "model_metadata: {}",
+    "model_metadata: {version: 2026-99-99}", "[" * 5000])
 def test_a_broken_description_is_refused(run, config):
     bundle = model_path(run).parent
     (bundle / "model_config.yaml").write_text(config)
