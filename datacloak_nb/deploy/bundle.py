@@ -19,6 +19,7 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 
 from ..columns import DataCloakError
+from ..features.names import feature_hash
 from ..files import write_atomically, write_text
 
 # %% ../../nbs/59_deploy.bundle.ipynb #43e0e134
@@ -26,7 +27,8 @@ class BundleError(DataCloakError):
     "A bundle cannot be made, or is not what was published."
 
 # %% ../../nbs/59_deploy.bundle.ipynb #bd989406
-_LIBRARIES = ("numpy", "scikit-learn", "tensorflow", "tf-keras", "onnx", "onnxruntime", "skl2onnx", "tf2onnx")
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "imbalanced-learn", "optuna", "tensorflow", "tf-keras", "onnx",
+              "onnxruntime", "skl2onnx", "tf2onnx", "faker") # faker makes golden columns
 
 # %% ../../nbs/59_deploy.bundle.ipynb #3bc824e7
 def _library(name):
@@ -39,11 +41,12 @@ def content_version(
     release:str, # version of this package, such as 0.1.0
     columns,     # labelled columns, in their order
     X,           # their features, (n, features)
-    settings     # Config
+    settings,    # Config
+    split        # hash of the split, as `split_manifest` gives it: who learns and who tests
 )->str: # such as 0.1.0+0123abcd
     "A version made from the release and from all that a model depends on."
-    parts = [[(o.id, o.label, o.table, o.source, o.alt) for o in columns], settings.model_dump(mode="json"),
-             {name: _library(name) for name in _LIBRARIES}, X.shape]
+    parts = [[(o.id, o.label, o.table, o.source, o.alt) for o in columns], settings.model_dump(mode="json"), split,
+             feature_hash(), {name: _library(name) for name in _LIBRARIES}, X.shape]
     found = hashlib.sha256(json.dumps(parts).encode() + X.astype("<f4").tobytes())
     return f"{release}+{found.hexdigest()[:8]}"
 
@@ -151,12 +154,14 @@ MAX_BYTES = 256 * 2**20
 # %% ../../nbs/59_deploy.bundle.ipynb #4742c356
 def _read(path):
     "Bytes of a plain file of sensible size."
-    if path.is_symlink() or not path.is_file():
-        what = "no plain file" if path.exists() or path.is_symlink() else "missing"
-        raise BundleError(f"{path.name} is {what}: expected a whole bundle")
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise BundleError(f"{path.name} has {size:,} bytes: at most {MAX_BYTES:,} are read")
-    return path.read_bytes()
+    try:
+        if path.is_symlink() or not path.is_file():
+            what = "no plain file" if path.exists() or path.is_symlink() else "missing"
+            raise BundleError(f"{path.name} is {what}: expected a whole bundle")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise BundleError(f"{path.name} has {size:,} bytes: at most {MAX_BYTES:,} are read")
+        return path.read_bytes()
+    except OSError as e: raise BundleError(f"{path.name} cannot be read: {e.strerror}; may you read it?") from None
 
 # %% ../../nbs/59_deploy.bundle.ipynb #919b0f2d
 @dataclass(frozen=True)
