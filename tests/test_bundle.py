@@ -144,6 +144,13 @@ def class_order(bundle):
         onnx.save(proto, path)
 
 
+def files_exchanged(bundle):
+    "A fault: the description calls one model by the name of another."
+    path = bundle / "model_config.yaml"
+    text = path.read_text().replace(f" onnx: {PICKED}", f" onnx: {BOOSTING}")
+    path.write_text(text.replace(f" boosting: {BOOSTING}", f" boosting: {PICKED}"))
+
+
 RESEALED = {
     "spec": (change("feature_spec.json", b'"sample_cells": 500', b'"sample_cells": 501'), "feature_spec.json differs"),
     "spec cut": (change("feature_spec.json", b"{", b""), "feature_spec.json is no JSON"),
@@ -152,11 +159,13 @@ RESEALED = {
     "golden answer": (first_golden(lambda o: o["probabilities"][NETWORK].__setitem__(0, 0.5)), f"{NETWORK} answers"),
     "golden answers": (first_golden(lambda o: o["probabilities"].pop(INT8)), "edge-empty: expected the answers of"),
     "golden cells": (first_golden(lambda o: o.update(cells=["a", "b"])), "edge-empty: feature .* is not what"),
+    "golden list": (first_golden(lambda o: o.update(probabilities=[])), "line 1 holds no golden vector"),
     "golden id": (first_golden(lambda o: o.update(id="x")), "other columns than this library: 0"),
     "golden line": (change("golden_vectors.jsonl", b"{", b""), "line 1 holds no golden vector"),
     "class order": (class_order, "model_config.yaml differ in classes"),
     "version": (change("model_config.yaml", b"version: 1.2.3", b"version: 1.2.2"), "version differs"),
     "files": (change("model_config.yaml", b"boosting_v1.2.3.onnx: n", b"a.onnx: n"), "min_onnx_runtime differs"),
+    "files exchanged": (files_exchanged, "model_files differs"),
     "kind": (change("model_config.yaml", b"kind: rf", b"kind: gb"), "metrics.json has no figures"),
     "figures": (change("model_config.yaml", b"accuracy_test_set: 0", b"accuracy_test_set: 1"), "give other figures"),
     "no YAML": (change("model_config.yaml", b"model_files:", b"model_files: ["), "model_config.yaml is broken"),
@@ -348,4 +357,16 @@ def test_the_oldest_runtime_answers_alike(published, learnt, tmp_path):
 def test_no_registry_no_claim(published, learnt, tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     proof, = prove_runtimes([published / PICKED], learnt[0], "1.15.0", tmp_path)
+    assert proof.min_onnx_runtime is None and proof.note == "onnxruntime 1.15.0 was not at hand"
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda home: home.parent.parent.write_text("no folder"),
+    lambda home: ((home / "bin").mkdir(parents=True), (home / "bin" / "python").symlink_to("gone"))],
+    ids=["no folder", "without its Python"])
+def test_a_cache_that_is_no_use_ends_no_run(published, learnt, tmp_path, monkeypatch, spoil):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    python = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    spoil(tmp_path / "cache" / "runtimes" / f"onnxruntime-1.15.0-{python}")
+    proof, = prove_runtimes([published / PICKED], learnt[0], "1.15.0", tmp_path / "cache")
     assert proof.min_onnx_runtime is None and proof.note == "onnxruntime 1.15.0 was not at hand"
