@@ -251,7 +251,7 @@ def test_training_reports_variants_and_leaves_what_optimize_needs(trained):
     assert {o.kind for o in found if o.name == "float32" and o.shipped} == {"rf", "gb", "nn", "blend"}
     assert {o.name for o in found if o.kind == "nn"} == {"float32", *EXPORT.quantization_levels}
     assert {o.name for o in found if o.kind == "rf"} == {
-        "float32", "first_67", "first_50", "ccp_67", "ccp_50", "quantized"}
+        "float32", *(f"{way}_{100 * o:.0f}" for way in ("first", "ccp") for o in EXPORT.tree_shares), "quantized"}
     assert {o.name for o in (trained / "work").iterdir()} >= {"models.json", "network.keras"}
     assert not [o for o in trained.rglob("*") if o.suffix in (".pkl", ".joblib", ".pickle")]
     assert (trained / "plots" / "pareto.png").is_file()
