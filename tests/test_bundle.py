@@ -170,6 +170,8 @@ RESEALED = {
     "figures": (change("model_config.yaml", b"accuracy_test_set: 0", b"accuracy_test_set: 1"), "give other figures"),
     "no YAML": (change("model_config.yaml", b"model_files:", b"model_files: ["), "model_config.yaml is broken"),
     "no metrics": (lambda o: (o / "metrics.json").write_text("[]"), "not a readable metrics file"),
+    "no picked model": (lambda o: (o / "column_classifier_v1.2.3.onnx").unlink(), "holds no column_classifier_v"),
+    "hiding name": (lambda o: (o / BOOSTING).rename(o / "boosting_int8_v1.2.3.onnx"), "holds boosting_int8_v1.2.3"),
     "no spec": (lambda o: (o / "feature_spec.json").unlink(), "no feature_spec.json in"),
 }
 UNSEALED = {
@@ -200,7 +202,8 @@ def test_planted_faults_are_named(bundle, plant, message, sealed, capsys):
 
 @pytest.mark.parametrize("name, message", [
     ("column_classifier_v1.2.4", "expected models of version 1.2.4; was it renamed"),
-    ("model", "expected models of version model"), ("column_classifier_v1.2", "no column_classifier_v1.2.onnx")])
+    ("model", "expected models of version model"),
+    ("column_classifier_v1.2", "expected models of version 1.2; was it renamed")])
 def test_a_renamed_bundle_is_refused(bundle, name, message):
     moved = bundle.rename(bundle.with_name(name))
     with pytest.raises(BundleError, match=message):

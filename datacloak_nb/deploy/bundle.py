@@ -62,6 +62,11 @@ def model_file(
     base, mark, variant = name.removeprefix(PICKED).partition("_")
     return f"{PICKED if name.startswith(PICKED) else ''}{base}_v{version}{mark}{variant}.onnx"
 
+# %% ../../nbs/59_deploy.bundle.ipynb #124c3684
+def plain_name(file, version):
+    "Name of the model in a file of a bundle."
+    return file.removesuffix(".onnx").replace(f"_v{version}", "", 1)
+
 # %% ../../nbs/59_deploy.bundle.ipynb #c81e05d5
 def bundle_file(
     file:str,    # such as network_int8.onnx
@@ -182,8 +187,7 @@ class Bundle:
     @property
     def models(self):
         "{name such as network_int8: file name}"
-        plain = lambda file: file.removesuffix(".onnx").replace(f"_v{self.version}", "", 1)
-        return {plain(o): o for o in self.sums if o.endswith(".onnx")}
+        return {plain_name(o, self.version): o for o in self.sums if o.endswith(".onnx")}
 
 # %% ../../nbs/59_deploy.bundle.ipynb #a19ec3e4
 def _check_listing(folder, sums):
@@ -197,7 +201,8 @@ def _check_listing(folder, sums):
 def _check_names(folder, sums):
     "The version of a bundle; `BundleError` if folder and models disagree about it."
     version = folder.name.removeprefix(f"{PICKED}_v")
-    if wrong := [o for o in sums if o.endswith(".onnx") and f"_v{version}" not in o]:
+    named = lambda o: model_file(plain_name(o, version), version) == o
+    if wrong := [o for o in sums if o.endswith(".onnx") and not named(o)]:
         raise BundleError(f"{folder.name} holds {wrong[0]}: expected models of version {version}; was it renamed?")
     if model_file(PICKED, version) not in sums:
         raise BundleError(f"{folder.name} holds no {model_file(PICKED, version)}: expected a bundle under its own name")

@@ -24,7 +24,7 @@ from ..models.blend import BlendModel
 from ..models.boosting import fit_boosting
 from ..models.forest import fit_forest
 from ..models.network import STEPS, NetworkModel, compiled_network, import_keras, learning_rates
-from ..models.network import make_deterministic, one_hot
+from ..models.network import make_deterministic, one_hot, set_loss
 
 # %% ../../nbs/53_deploy.optimize.ipynb #8168ba4f
 class OptimizeError(DataCloakError):
@@ -193,10 +193,8 @@ def fine_tune(
     native.set_weights(network.native.get_weights())
     if sparsity:
         native, callbacks = prunable(native, sparsity, epochs * -(-len(X) // training.batch_size))
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.models.neural_network.label_smoothing)
-    native.compile(keras.optimizers.Adam(training.learning_rate / 10), loss, steps_per_execution=STEPS)
-    y = one_hot(y, len(network.classes))
-    native.fit(X, y, training.batch_size, epochs, 0, callbacks, sample_weight=weights)
+    set_loss(native, config, training.learning_rate / 10)
+    native.fit(X, one_hot(y, len(network.classes)), training.batch_size, epochs, 0, callbacks, sample_weight=weights)
     return replace(network, native=strip(native) if sparsity else native)
 
 # %% ../../nbs/53_deploy.optimize.ipynb #53b27e7a

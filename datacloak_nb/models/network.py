@@ -69,6 +69,14 @@ def one_hot(y, n_classes):
 STEPS = 16  # Steps of training a call
 
 # %% ../../nbs/34_models.network.ipynb #2415aea2
+def set_loss(model, config, learning_rate):
+    "Make a network ready to be trained."
+    keras, smoothing = import_keras(), config.models.neural_network.label_smoothing
+    model.compile(keras.optimizers.Adam(learning_rate), keras.losses.CategoricalCrossentropy(label_smoothing=smoothing),
+                  ["accuracy"], steps_per_execution=STEPS)
+    return model
+
+# %% ../../nbs/34_models.network.ipynb #38ab2f21
 def build_network(
     n_features,    # Columns of X
     n_classes,     # Number of classes
@@ -87,10 +95,7 @@ def build_network(
         x = keras.layers.BatchNormalization(name=f"normalized_{i}")(x) if normalized else x
         x = keras.layers.Dropout(dropout, name=f"dropout_{i}")(x)
     outputs = keras.layers.Dense(n_classes, "softmax", name="probabilities")(x)
-    model = keras.Model(inputs, outputs, name="column_classifier")
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=network.label_smoothing)
-    model.compile(keras.optimizers.Adam(config.training.learning_rate), loss, ["accuracy"], steps_per_execution=STEPS)
-    return model
+    return set_loss(keras.Model(inputs, outputs, name="column_classifier"), config, config.training.learning_rate)
 
 # %% ../../nbs/34_models.network.ipynb #ca589d74
 @dataclass(frozen=True)
