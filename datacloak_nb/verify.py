@@ -74,7 +74,7 @@ def check_spec(bundle):
 # %% ../nbs/66_verify.ipynb #aff6ec3c
 def check_metrics(bundle):
     "`metrics.json` gives the figures that `model_config.yaml` does."
-    config, metrics = parse_config(bundle.read("model_config.yaml")), load_metrics(bundle.folder / "metrics.json")
+    config, metrics = parse_config(bundle.read("model_config.yaml")), load_metrics(bundle.read("metrics.json"))
     kind, told = config.model_metadata.kind, config.performance_benchmarks
     if kind not in metrics: raise BundleError(f"metrics.json has no figures of the picked model {kind}")
     if (round(metrics[kind].accuracy, 4), round(metrics[kind].macro_f1, 4)) != (
@@ -94,7 +94,7 @@ def open_models(bundle):
 # %% ../nbs/66_verify.ipynb #2b30c330
 def read_records(bundle):
     "All golden vectors of a bundle; they are for the columns that this library knows."
-    records, ids = list(read_golden(bundle.folder / "golden_vectors.jsonl")), [o.id for o in golden_columns()]
+    records, ids = list(read_golden(bundle.read("golden_vectors.jsonl"))), [o.id for o in golden_columns()]
     if (place := first_difference([o.id for o in records], ids)) is not None:
         raise BundleError(f"golden_vectors.jsonl has other columns than this library: {place or len(records)}")
     return records

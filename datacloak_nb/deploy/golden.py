@@ -21,7 +21,7 @@ from ..columns import CELL_CHARACTERS, SAMPLE_CELLS, Column, DataCloakError, Pro
 from .spec import TOLERANCES
 from ..features.extract import extract
 from ..features.names import feature_names, features
-from ..files import write_text
+from ..files import contents, write_text
 from ..labels import LABELS
 from ..synthetic import make_columns
 
@@ -142,14 +142,14 @@ def _record(line):
 
 # %% ../../nbs/56_deploy.golden.ipynb #4677418f
 def read_golden(
-    path:str|Path # what `write_golden` wrote
+    source:str|Path|bytes # what `write_golden` wrote, or its bytes
 )->Iterator[GoldenRecord]: # in the order of the file; `GoldenError` names the line that is none
     "Read golden vectors one by one."
-    with Path(path).open("rb") as lines:
-        for i, line in enumerate(lines, 1):
-            try: yield _record(line)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                raise GoldenError(f"{Path(path).name} line {i} holds no golden vector; write the file anew") from None
+    data, name = contents(source, "golden_vectors.jsonl")
+    for i, line in enumerate(data.splitlines(), 1):
+        try: yield _record(line)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise GoldenError(f"{name} line {i} holds no golden vector; write the file anew") from None
 
 # %% ../../nbs/56_deploy.golden.ipynb #4ee85b14
 def tolerances(

@@ -8,7 +8,6 @@ __all__ = ['count_confusion', 'class_scores', 'overall_scores', 'bootstrap_confu
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #801793ad
 import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..columns import DataCloakError
 from .calibration import Calibration, EvaluationError, calibrate, check_answers, wilson
-from ..files import write_atomically
+from ..files import contents, write_atomically
 from ..labels import LABELS, TEXT_LABELS
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #8d565e18
@@ -254,18 +253,20 @@ def save_metrics(
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #4219fce7
 def load_metrics(
-    path, # A `metrics.json`
-):        # {name of the model: Evaluation}; `EvaluationError` if the file is not one
+    source, # A `metrics.json`, or its bytes
+):          # {name of the model: Evaluation}; `EvaluationError` if the file is not one
     "Read evaluations back."
+    name = "metrics.json"
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        data, name = contents(source, name)
+        document = json.loads(data)
         if document["schema_version"] != SCHEMA_VERSION:
             raise EvaluationError(f"metrics of schema {document['schema_version']!r}: expected {SCHEMA_VERSION!r}")
-        return {name: Evaluation(**o) for name, o in document["models"].items()}
+        return {kind: Evaluation(**o) for kind, o in document["models"].items()}
     except EvaluationError:
         raise
     except (OSError, LookupError, TypeError, AttributeError, ValueError) as e:
-        raise EvaluationError(f"{Path(path).name} is not a readable metrics file: {type(e).__name__}") from None
+        raise EvaluationError(f"{name} is not a readable metrics file: {type(e).__name__}") from None
 
 # %% ../../nbs/41_evaluation.metrics.ipynb #9fe56d0d
 class BelowThreshold(DataCloakError):
