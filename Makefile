@@ -28,7 +28,7 @@ train: install
 test: install
 	$(BIN)/ruff check
 	$(BIN)/nbdev_test --file_re '^([0-9]|index)'
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 export: install
 	$(BIN)/nbdev_export
