@@ -186,6 +186,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                        'datacloak_nb/deploy/bundle.py'),
                                             'datacloak_nb.deploy.bundle.open_bundle': ( 'deploy.bundle.html#open_bundle',
                                                                                         'datacloak_nb/deploy/bundle.py'),
+                                            'datacloak_nb.deploy.bundle.open_signer': ( 'deploy.bundle.html#open_signer',
+                                                                                        'datacloak_nb/deploy/bundle.py'),
                                             'datacloak_nb.deploy.bundle.plain_name': ( 'deploy.bundle.html#plain_name',
                                                                                        'datacloak_nb/deploy/bundle.py'),
                                             'datacloak_nb.deploy.bundle.seal': ('deploy.bundle.html#seal', 'datacloak_nb/deploy/bundle.py'),

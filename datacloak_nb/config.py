@@ -199,7 +199,7 @@ class Export(Section):
     gates: Gates
     max_forest_mb: Annotated[float, Field(gt=0)]
     abstain_below: Annotated[float, Field(ge=0, le=1)]
-    oldest_onnx_runtime: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
+    oldest_onnx_runtime: Annotated[str, Field(pattern=r"^(\d+\.\d+\.\d+)?$")]
 
 # %% ../nbs/05_config.ipynb #31f0eb32
 class Config(Section):

@@ -252,7 +252,7 @@ def test_training_reports_variants_and_leaves_what_optimize_needs(trained):
     assert {o.name for o in found if o.kind == "nn"} == {"float32", *EXPORT.quantization_levels}
     assert {o.name for o in found if o.kind == "rf"} == {
         "float32", *(f"{way}_{100 * o:.0f}" for way in ("first", "ccp") for o in EXPORT.tree_shares), "quantized"}
-    assert {o.name for o in (trained / "work").iterdir()} >= {"models.json", "network.keras"}
+    assert {o.name for o in (trained / "work").iterdir()} >= {"models.json", "network.npz"}
     assert not [o for o in trained.rglob("*") if o.suffix in (".pkl", ".joblib", ".pickle")]
     assert (trained / "plots" / "pareto.png").is_file()
 
@@ -265,7 +265,7 @@ def test_optimize_tries_everything_and_shows_no_cell(trained, canary_dataset, tm
     tried = {kind: {o.name for o in found if o.kind == kind} for kind in ("rf", "gb", "nn", "blend")}
     assert tried["nn"] == {"float32", *quantize.LEVELS, "tuned", "pruned", "tuned_int8", "pruned_int8"}
     assert tried["blend"] >= {"student", "small_student_int8", "first_50_int8", "float16"}
-    assert tried["rf"] >= {"leaves_2", "leaves_3", "ccp_50"} and tried["gb"] >= {"leaves_20", "leaves_30", "first_50"}
+    assert tried["rf"] >= {"leaves_2", "leaves_3", "ccp_50"} and tried["gb"] >= {"leaves_10", "leaves_15", "first_50"}
     left = {o.name for o in (tmp_path / "run" / "variants").iterdir()}
     assert left == {o.file for o in found if o.shipped} and files_holding(tmp_path) == []
     assert "Zeros among the exported weights" in (tmp_path / "optimize.ipynb").read_text("utf-8")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PICKED', 'SUMS', 'SIGNATURE', 'BundleError', 'content_version', 'model_file', 'bundle_file', 'gather', 'file_sums',
-           'sign_bundle', 'seal', 'Bundle', 'open_bundle']
+           'open_signer', 'sign_bundle', 'seal', 'Bundle', 'open_bundle']
 
 # %% ../../nbs/59_deploy.bundle.ipynb #4fea165c
 import hashlib
@@ -128,18 +128,24 @@ def _hashing(ms, *ignored):
     return ms.hashing.Config().set_allow_symlinks(False).set_ignored_paths(paths=ignored, ignore_git_paths=False)
 
 # %% ../../nbs/59_deploy.bundle.ipynb #0bd17df5
-def sign_bundle(
-    bundle:Path,         # folder with its sums
+def open_signer(
     private_key:str|Path # PEM file of a P-256, P-384 or P-521 key without a password
-)->Path: # the signature
-    "Sign a bundle; `BundleError` if the key or the package is missing."
-    ms, target = _model_signing(), bundle / SIGNATURE
-    try:
-        signer = ms.signing.Config().use_elliptic_key_signer(private_key=private_key)
-        signer.set_hashing_config(_hashing(ms, target)).sign(bundle, target)
+):                       # configuration of model-signing
+    "A signer; `BundleError` if the key or the package is missing, which is better known before a training than after."
+    ms = _model_signing()
+    try: return ms.signing.Config().use_elliptic_key_signer(private_key=private_key)
     except (OSError, TypeError, ValueError) as e:
         raise BundleError(f"cannot sign with {Path(private_key).name}: {type(e).__name__}; "
                           "expected an elliptic key as PEM, without a password") from None
+
+# %% ../../nbs/59_deploy.bundle.ipynb #44e1da2e
+def sign_bundle(
+    bundle:Path,         # folder with its sums
+    private_key:str|Path # as for `open_signer`
+)->Path: # the signature
+    "Sign a bundle."
+    target = bundle / SIGNATURE
+    open_signer(private_key).set_hashing_config(_hashing(_model_signing(), target)).sign(bundle, target)
     return target
 
 # %% ../../nbs/59_deploy.bundle.ipynb #7a3621b1

@@ -11,14 +11,16 @@ import json
 from bisect import bisect_left
 from copy import copy
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ..columns import DataCloakError
 from .export import to_onnx
 from .quantize import weight_matrices
-from ..files import write_json
+from ..files import write_atomically, write_json
 from ..models.base import training_rows
 from ..models.blend import BlendModel
 from ..models.boosting import fit_boosting
@@ -93,7 +95,7 @@ def tree_variants(
             for way, shrink in FREE.get(model.kind, {}).items() for share in options.tree_shares}
 
 # %% ../../nbs/53_deploy.optimize.ipynb #7ad519d1
-RECIPES, NETWORK = "models.json", "network.keras"
+RECIPES, WEIGHTS = "models.json", "network.npz"
 
 # %% ../../nbs/53_deploy.optimize.ipynb #d5619e50
 def save_recipes(
@@ -106,8 +108,9 @@ def save_recipes(
     for kind in recipes.keys() & {"rf", "gb"}: recipes[kind] |= dict(params=trained.details[kind].params)
     if "nn" in models:
         recipes["nn"] |= dict(rates=learning_rates(trained.details["nn"]))
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        models["nn"].native.save(Path(folder, NETWORK))
+        weights = BytesIO()
+        np.savez(weights, *models["nn"].native.get_weights())
+        write_atomically(Path(folder, WEIGHTS), weights.getvalue())
     if "blend" in models: recipes["blend"] |= dict(shares=models["blend"].shares)
     return write_json(Path(folder, RECIPES), recipes)
 
@@ -122,13 +125,15 @@ def load_recipes(
         raise OptimizeError(f"no {RECIPES} of a finished training: {type(e).__name__}; name the folder of a run of "
                             "the pipeline train") from None
 
-# %% ../../nbs/53_deploy.optimize.ipynb #aa464698
-def load_network(path):
-    "A tf_keras model from a file."
+# %% ../../nbs/53_deploy.optimize.ipynb #412be7ac
+def load_network(path, X, classes, config, temperature):
+    "A network with the weights of a file; `X` are the rows that it was fitted on."
+    native = compiled_network(np.asarray(X, np.float32), classes, config)
     try:
-        return import_keras().models.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError) as e:
+        with np.load(path, allow_pickle=False) as arrays: native.set_weights(list(arrays.values()))
+    except (OSError, ValueError, BadZipFile) as e:
         raise OptimizeError(f"{Path(path).name} cannot be loaded: {type(e).__name__}; train again") from None
+    return NetworkModel(native, tuple(classes), temperature)
 
 # %% ../../nbs/53_deploy.optimize.ipynb #72e5fa4c
 FITS = dict(rf=fit_forest, gb=fit_boosting)
@@ -159,8 +164,8 @@ def rebuild_models(
     recipes, models = load_recipes(folder), {}
     for kind in recipes.keys() - {"blend"}:
         recipe = recipes[kind]
-        models[kind] = fit_trees(kind, recipe, rows, classes, config) if kind in FITS else NetworkModel(
-            load_network(Path(folder, NETWORK)), tuple(classes), recipe["temperature"])
+        models[kind] = fit_trees(kind, recipe, rows, classes, config) if kind in FITS else load_network(
+            Path(folder, WEIGHTS), rows[0], classes, config, recipe["temperature"])
     models = {kind: models[kind] for kind in recipes if kind in models}
     if "blend" in recipes:
         recipe = recipes["blend"]

@@ -101,7 +101,8 @@ def _prove(path, X, python, oldest):
     import onnxruntime
     facts, p = dict(file=path.name, newest_onnx_runtime=onnxruntime.__version__), ask(open_session(path), X)[1]
     if python is None:
-        return RuntimeProof(min_onnx_runtime=None, note=f"onnxruntime {oldest} was not at hand", **facts)
+        note = f"onnxruntime {oldest} was not at hand" if oldest else "no older onnxruntime was asked for"
+        return RuntimeProof(min_onnx_runtime=None, note=note, **facts)
     if (older := ask_elsewhere(python, path, X)) is None:
         return RuntimeProof(min_onnx_runtime=onnxruntime.__version__, note=f"{oldest} does not run it", **facts)
     gap = float(np.nan_to_num(np.abs(p - older), nan=1).max())
@@ -112,10 +113,10 @@ def _prove(path, X, python, oldest):
 def prove_runtimes(
     paths,         # ONNX files
     X:np.ndarray,  # features to ask about, float32 (rows, features)
-    oldest:str,    # version of ONNX Runtime to try
+    oldest:str,    # version of ONNX Runtime to try; empty for none
     cache:str|Path|None=None # as for `runtime_python`
 )->list[RuntimeProof]: # one a file
     "Ask every file under the oldest version of ONNX Runtime and under the installed one."
-    try: python = runtime_python(oldest, cache)
+    try: python = runtime_python(oldest, cache) if oldest else None
     except RuntimeMissing: python = None
     return [_prove(Path(path), X, python, oldest) for path in paths]
