@@ -33,9 +33,10 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
     extras_require={"signing": signing, "dev": [*cfg["dev_requirements"].split(), *signing]},
-    packages=[*find_packages(include=["datacloak_nb*"]), "datacloak_nb.data", "datacloak_nb.pipelines"],
+    packages=[*find_packages(include=["datacloak_nb*"]), "datacloak_nb.data", "datacloak_nb.migrations",
+              "datacloak_nb.pipelines"],
     package_dir={"datacloak_nb.pipelines": "nbs"},
-    package_data={"datacloak_nb.data": ["**"], "datacloak_nb.pipelines": pipelines},
+    package_data={"datacloak_nb.data": ["**"], "datacloak_nb.migrations": ["**"], "datacloak_nb.pipelines": pipelines},
     entry_points={
         "console_scripts": cfg["console_scripts"].split(),
         "nbdev": [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"],

@@ -95,7 +95,7 @@ def fresh(tmp_path_factory):
     for name in ("settings.ini", "pyproject.toml"):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "nbs", copy / "nbs", ignore=shutil.ignore_patterns("[._]*"))
-    (copy / "datacloak_nb").mkdir()
+    shutil.copytree(ROOT / "datacloak_nb" / "migrations", copy / "datacloak_nb" / "migrations") # written by hand
     for command in ("nbdev_export", "nbdev_clean"):
         run(BIN / command, cwd=copy)
     return copy
