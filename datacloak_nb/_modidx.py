@@ -59,6 +59,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                      'datacloak_nb.config.Quality.accepts_what_may_be': ( 'config.html#quality.accepts_what_may_be',
                                                                                           'datacloak_nb/config.py'),
                                      'datacloak_nb.config.RandomForest': ('config.html#randomforest', 'datacloak_nb/config.py'),
+                                     'datacloak_nb.config.Retraining': ('config.html#retraining', 'datacloak_nb/config.py'),
                                      'datacloak_nb.config.Search': ('config.html#search', 'datacloak_nb/config.py'),
                                      'datacloak_nb.config.Section': ('config.html#section', 'datacloak_nb/config.py'),
                                      'datacloak_nb.config.Training': ('config.html#training', 'datacloak_nb/config.py'),

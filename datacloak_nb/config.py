@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ConfigError', 'Section', 'Training', 'Search', 'ForestGrid', 'ForestSearch', 'RandomForest', 'BoostingGrid',
            'BoostingSearch', 'GradientBoosting', 'NeuralNetwork', 'Models', 'Data', 'Quality', 'EvaluationSettings',
-           'Gates', 'Pruning', 'Export', 'Config', 'load_config', 'save_config']
+           'Gates', 'Pruning', 'Export', 'Retraining', 'Config', 'load_config', 'save_config']
 
 # %% ../nbs/05_config.ipynb #6fe18f1d
 import io
@@ -201,6 +201,19 @@ class Export(Section):
     abstain_below: Annotated[float, Field(ge=0, le=1)]
     oldest_onnx_runtime: Annotated[str, Field(pattern=r"^(\d+\.\d+\.\d+)?$")]
 
+# %% ../nbs/05_config.ipynb #d0f54125
+class Retraining(Section):
+    "When a newly trained model is promoted."
+    rule: Literal["gain", "no_worse"]
+    min_gain: Annotated[float, Field(ge=0, lt=1)]
+    margin: Annotated[float, Field(ge=0, lt=1)]
+    confidence: Share
+    draws: Annotated[int, Field(ge=100)]
+    class_tolerance: Annotated[float, Field(ge=0, le=1)]
+    text_tolerance: Annotated[float, Field(ge=0, le=1)]
+    least_tables: Annotated[int, Field(ge=2)]
+    newest_share: Annotated[float, Field(ge=0, lt=1)]
+
 # %% ../nbs/05_config.ipynb #31f0eb32
 class Config(Section):
     "Everything that a training run can be told."
@@ -210,6 +223,7 @@ class Config(Section):
     quality: Quality
     evaluation: EvaluationSettings
     export: Export
+    retraining: Retraining
 
 # %% ../nbs/05_config.ipynb #2ae543f3
 def _read(path):

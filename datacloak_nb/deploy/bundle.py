@@ -26,6 +26,9 @@ from ..files import write_atomically, write_text
 class BundleError(DataCloakError):
     "A bundle cannot be made, or is not what was published."
 
+# %% ../../nbs/59_deploy.bundle.ipynb #2a9462f0
+_AFTERWARDS = {"retraining", "monitoring"} # sections of the config that no model depends on
+
 # %% ../../nbs/59_deploy.bundle.ipynb #bd989406
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "imbalanced-learn", "optuna", "tensorflow", "tf-keras", "onnx",
               "onnxruntime", "skl2onnx", "tf2onnx", "faker") # faker makes golden columns
@@ -45,8 +48,9 @@ def content_version(
     split        # hash of the split, as `split_manifest` gives it: who learns and who tests
 )->str: # such as 0.1.0+0123abcd
     "A version made from the release and from all that a model depends on."
-    parts = [[(o.id, o.label, o.table, o.source, o.alt) for o in columns], settings.model_dump(mode="json"), split,
-             feature_hash(), {name: _library(name) for name in _LIBRARIES}, X.shape]
+    told = settings.model_dump(mode="json", exclude=_AFTERWARDS)
+    parts = [[(o.id, o.label, o.table, o.source, o.alt) for o in columns], told, split, feature_hash(),
+             {name: _library(name) for name in _LIBRARIES}, X.shape]
     found = hashlib.sha256(json.dumps(parts).encode() + X.astype("<f4").tobytes())
     return f"{release}+{found.hexdigest()[:8]}"
 
