@@ -219,24 +219,27 @@ def _read_side(folder, root, classes):
     return columns
 
 # %% ../nbs/10_dataset.ipynb #14341520
-def _check(dataset):
+def _check(dataset, whole=True):
     "Refuse empty classes and ids that occur twice."
     found = Counter(o.label for o in dataset.train)
-    if empty := [o for o in dataset.classes if not found[o]]:
+    if empty := [o for o in dataset.classes if whole and not found[o]]:
         raise DatasetError(f"no columns of {', '.join(empty)} in labeled_columns/; expected some of every class")
     twice = [k for k, n in Counter(o.id for o in dataset.columns).items() if n > 1]
     if twice: raise DatasetError(f"{len(twice)} ids stand for two columns, such as {twice[0]!r}; rename one")
     return dataset
 
 # %% ../nbs/10_dataset.ipynb #b33728a6
-def load_dataset(path:str|Path)->Dataset:
+def load_dataset(
+    path:str|Path, # dataset folder
+    whole:bool=True # False if classes may be without columns: of data that is added to other data
+)->Dataset:
     "Load a dataset folder; `DatasetError` says what is wrong with it."
     root = Path(path)
     if not (root / "labeled_columns").is_dir():
         raise DatasetError(f"no folder labeled_columns in {root}; expected a dataset folder")
     metadata = _read_metadata(root / "metadata.json")
     side = lambda name: _read_side(root / name, root, metadata.classes) if (root / name).is_dir() else None
-    return _check(Dataset(side("labeled_columns"), side("validation"), side("test"), metadata))
+    return _check(Dataset(side("labeled_columns"), side("validation"), side("test"), metadata), whole)
 
 # %% ../nbs/10_dataset.ipynb #0eee8785
 def _write_label(folder, columns, storage, shard=500):
