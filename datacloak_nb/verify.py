@@ -82,6 +82,19 @@ def check_metrics(bundle):
         raise BundleError("metrics.json and model_config.yaml give other figures of the picked model")
     return f"accuracy {told.accuracy_test_set:.3f}"
 
+# %% ../nbs/66_verify.ipynb #a3af082e
+def check_reference(bundle):
+    "`reference.json`, if there is one, is of this version, these features and these classes."
+    if "reference.json" not in bundle.sums: return "there is none"
+    expected = dict(model_version=bundle.version, feature_hash=feature_hash(),
+                    classes=list(parse_config(bundle.read("model_config.yaml")).model_metadata.classes))
+    try: told = json.loads(bundle.read("reference.json"))
+    except (ValueError, RecursionError): raise BundleError("reference.json is no JSON") from None
+    told = told if isinstance(told, dict) else {}
+    if (place := first_difference({k: told.get(k) for k in expected}, expected)) is not None:
+        raise BundleError(f"reference.json is not that of this bundle: {place} differs")
+    return f"{told.get('n')} columns"
+
 # %% ../nbs/66_verify.ipynb #38540c46
 def open_models(bundle):
     "{file: Classifier} of all models; each belongs to the bundle."
@@ -129,8 +142,8 @@ class Check:
     problem: str = ""
 
 # %% ../nbs/66_verify.ipynb #7b9b1962
-CHECKS = ("folder", "files", "model_config.yaml", "feature_spec.json", "metrics.json", "models", "golden columns",
-          "features", "answers")
+CHECKS = ("folder", "files", "model_config.yaml", "feature_spec.json", "metrics.json", "models", "reference.json",
+          "golden columns", "features", "answers")
 
 # %% ../nbs/66_verify.ipynb #3cc86829
 def look(folder, public_key):
@@ -143,6 +156,7 @@ def look(folder, public_key):
     yield check_metrics(bundle)
     models = open_models(bundle)
     yield ", ".join(sorted(bundle.models))
+    yield check_reference(bundle)
     records = read_records(bundle)
     yield f"{len(records)} columns"
     yield check_features(records)

@@ -17,6 +17,7 @@ from datacloak_nb.config import load_config, save_config
 from datacloak_nb.deploy.bundle import open_bundle
 from datacloak_nb.deploy.card import parse_config
 from datacloak_nb.evaluation.metrics import load_metrics
+from datacloak_nb.monitoring.reference import read_reference
 from datacloak_nb.predict import ClassifierError, find_bundle, load_classifier
 from datacloak_nb.runs import main, pipeline_path
 from datacloak_nb.verify import verify_bundle
@@ -64,7 +65,8 @@ def finished(canary_dataset, tmp_path_factory):
 def test_run_leaves_everything(finished):
     names = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
     bundle, = (finished / "models").iterdir()
-    made = {"model_config.yaml", "feature_spec.json", "golden_vectors.jsonl", "metrics.json", "MODEL_CARD.md"}
+    made = {"model_config.yaml", "feature_spec.json", "golden_vectors.jsonl", "metrics.json", "reference.json",
+            "MODEL_CARD.md"}
     picked = KINDS[load_classifier(finished).kind]
     version = bundle.name.removeprefix("column_classifier_v")
     made |= {f"{o}_v{version}.onnx" for o in {"column_classifier", *KINDS.values()} - {picked}}
@@ -90,6 +92,15 @@ def test_metrics_and_card_agree(finished):
     assert set(metrics) == set(KINDS) and card.performance_benchmarks.accuracy_test_set == pytest.approx(
         metrics[kind].accuracy, abs=1e-4)
     assert metrics[kind].n == sum(map(sum, metrics[kind].confusion)) == metrics[kind].parts["synthetic"].n
+
+
+def test_reference_is_of_the_test_columns(finished):
+    bundle, = (finished / "models").iterdir()
+    reference = read_reference((bundle / "reference.json").read_bytes())
+    tested = load_metrics(finished / "metrics.json")[load_classifier(finished).kind]
+    assert reference.n == tested.n and reference.tables == tested.groups
+    assert reference.accuracy == pytest.approx(tested.accuracy) and sum(reference.predicted.counts) == tested.n
+    assert (bundle / "reference.json").stat().st_size < 150_000
 
 
 def test_split_keeps_tables_together(finished):
