@@ -5,13 +5,16 @@
 # %% auto #0
 __all__ = ['ConfigError', 'Section', 'Training', 'Search', 'ForestGrid', 'ForestSearch', 'RandomForest', 'BoostingGrid',
            'BoostingSearch', 'GradientBoosting', 'NeuralNetwork', 'Models', 'Data', 'Quality', 'EvaluationSettings',
-           'Gates', 'Pruning', 'Export', 'Retraining', 'Config', 'load_config', 'save_config']
+           'Gates', 'Pruning', 'Export', 'Retraining', 'check_webhook_url', 'Alerts', 'Monitoring', 'Config',
+           'load_config', 'save_config']
 
 # %% ../nbs/05_config.ipynb #6fe18f1d
 import io
+import ipaddress
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -214,6 +217,50 @@ class Retraining(Section):
     least_tables: Annotated[int, Field(ge=2)]
     newest_share: Annotated[float, Field(ge=0, lt=1)]
 
+# %% ../nbs/05_config.ipynb #fe27affd
+def _loopback(host):
+    "Whether a host is this machine."
+    try: return ipaddress.ip_address(host).is_loopback
+    except ValueError: return host == "localhost"
+
+# %% ../nbs/05_config.ipynb #09e3bd1c
+def check_webhook_url(
+    url:str # of a webhook
+)->str: # the same; ValueError says what is wrong, and not what came
+    "Refuse a URL that would send an alert in clear, or that holds a password."
+    try: parts, _ = urlsplit(url), urlsplit(url).port
+    except ValueError: raise ValueError("webhook_url is no URL; name an https:// one") from None # may quote a password
+    if not parts.hostname or parts.scheme not in ("http", "https"): raise ValueError("webhook_url is no https:// URL")
+    if parts.username or parts.password: raise ValueError("webhook_url holds a user or a password; leave them out")
+    if parts.scheme == "http" and not _loopback(parts.hostname):
+        raise ValueError("webhook_url sends alerts in clear; name an https:// URL")
+    return url
+
+# %% ../nbs/05_config.ipynb #594bc6dc
+class Alerts(Section):
+    "Who is told, and how often."
+    channels: list[Literal["log", "file", "webhook"]]
+    cool_down_hours: Annotated[float, Field(ge=0)]
+    webhook_url: str
+    time_limit: Annotated[float, Field(gt=0, le=300)]
+
+    @model_validator(mode="after")
+    def can_reach_the_webhook(self):
+        if self.webhook_url or "webhook" in self.channels: check_webhook_url(self.webhook_url)
+        return self
+
+# %% ../nbs/05_config.ipynb #8cc24912
+class Monitoring(Section):
+    "When production differs from training, when that cannot be told, and who hears of it."
+    least_labelled: Count
+    least_predictions: Count
+    least_tables: Annotated[int, Field(ge=2)]
+    accuracy_fall: Share
+    false_alarms: Share
+    psi: Annotated[float, Field(gt=0)]
+    feature_share: Annotated[float, Field(gt=0, le=1)]
+    alerts: Alerts
+
 # %% ../nbs/05_config.ipynb #31f0eb32
 class Config(Section):
     "Everything that a training run can be told."
@@ -224,6 +271,7 @@ class Config(Section):
     evaluation: EvaluationSettings
     export: Export
     retraining: Retraining
+    monitoring: Monitoring
 
 # %% ../nbs/05_config.ipynb #2ae543f3
 def _read(path):
