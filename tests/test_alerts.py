@@ -129,7 +129,7 @@ def test_an_answer_says_whether_to_try_again(serve, script, attempts, detail):
     server = serve(*script, location="/elsewhere")
     delivery, took = post(server.url)
     assert (delivery.outcome, delivery.detail) == ("failed" if detail else "sent", detail)
-    assert len(server.got) == attempts and took < 3.5
+    assert len(server.got) == attempts and took < 4.5
 
 
 @pytest.mark.parametrize("step, detail", [
@@ -141,14 +141,14 @@ def test_the_limit_holds_for_all_attempts_together(serve, step, detail):
     server = serve(step)
     delivery, took = post(server.url, limit=2.)
     assert delivery.outcome == "failed" and delivery.detail.removeprefix("127.0.0.1 ") in detail
-    assert len(server.got) >= 2 and took < 2.5
+    assert len(server.got) >= 2 and took < 3.5
 
 
 def test_nobody_listens():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         delivery, took = post(f"http://127.0.0.1:{taken.getsockname()[1]}/", limit=2.)
-    assert delivery.detail == "127.0.0.1 cannot be reached: ConnectError" and took < 2.5
+    assert delivery.detail == "127.0.0.1 cannot be reached: ConnectError" and took < 3.5
 
 
 def test_who_asks_to_wait_is_waited_for(serve):
