@@ -1077,6 +1077,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                            'datacloak_nb/monitoring/alerts.py'),
                                                 'datacloak_nb.monitoring.alerts._message': ( 'monitoring.alerts.html#_message',
                                                                                              'datacloak_nb/monitoring/alerts.py'),
+                                                'datacloak_nb.monitoring.alerts._post': ( 'monitoring.alerts.html#_post',
+                                                                                          'datacloak_nb/monitoring/alerts.py'),
                                                 'datacloak_nb.monitoring.alerts._private_text': ( 'monitoring.alerts.html#_private_text',
                                                                                                   'datacloak_nb/monitoring/alerts.py'),
                                                 'datacloak_nb.monitoring.alerts._retrying': ( 'monitoring.alerts.html#_retrying',

@@ -237,20 +237,27 @@ def _retrying(limit):
                          wait=lambda state: max(grow(state), state.outcome.exception().after))
 
 # %% ../../nbs/73_monitoring.alerts.ipynb #3b7ec4b9
-async def _attempt(channel, alert, body):
+async def _attempt(client, channel, alert, body):
     "Send a message once."
     import httpx
 
     headers = signed_headers(alert.id, body, channel.secret)
-    client = httpx.AsyncClient(timeout=None, trust_env=channel.url.startswith("https:"))
     post = client.stream("POST", channel.url, headers=headers, content=body)
     try:
-        async with asyncio.timeout(channel.time_limit / 3), client, post as answer:
-            _judge(answer.status_code, answer.headers)
+        async with asyncio.timeout(channel.time_limit / 3), post as answer: _judge(answer.status_code, answer.headers)
     except TimeoutError: raise _Again("did not answer in time") from None
     except httpx.TransportError as e: raise _Again(f"cannot be reached: {type(e).__name__}") from None
 
 # %% ../../nbs/73_monitoring.alerts.ipynb #2a61ac42
+async def _post(channel, alert, body):
+    "Send a message until it has arrived, or the time is over."
+    import httpx
+
+    async with httpx.AsyncClient(timeout=None, trust_env=channel.url.startswith("https:")) as client:
+        async with asyncio.timeout(channel.time_limit):
+            await _retrying(channel.time_limit)(_attempt, client, channel, alert, body)
+
+# %% ../../nbs/73_monitoring.alerts.ipynb #1a79ae2d
 @dataclass(frozen=True)
 class WebhookChannel:
     "Posts alerts to a URL."
@@ -265,10 +272,8 @@ class WebhookChannel:
 
     def __call__(self, alert):
         body, host = _message(alert), urlsplit(self.url).hostname
-        async def post():
-            async with asyncio.timeout(self.time_limit): await _retrying(self.time_limit)(_attempt, self, alert, body)
         try:
-            with ThreadPoolExecutor(1) as thread: thread.submit(asyncio.run, post()).result()
+            with ThreadPoolExecutor(1) as thread: thread.submit(asyncio.run, _post(self, alert, body)).result()
         except AlertError as e: raise AlertError(f"{host} {e}") from None
         except TimeoutError: raise AlertError(f"{host} took longer than {self.time_limit:g} s") from None
 
