@@ -1648,6 +1648,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'datacloak_nb.store.StoreReader.versions': ('store.html#storereader.versions', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._append': ('store.html#_append', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._bundle_folder': ('store.html#_bundle_folder', 'datacloak_nb/store.py'),
+                                    'datacloak_nb.store._check_version': ('store.html#_check_version', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._checked': ('store.html#_checked', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._contents': ('store.html#_contents', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._copy': ('store.html#_copy', 'datacloak_nb/store.py'),

@@ -41,9 +41,8 @@ def _flush_folders(folder, root):
 # %% ../nbs/67_places.ipynb #2f653771
 def _system_errors():
     "Classes of errors that disks and networks raise."
-    if "botocore" not in sys.modules: return OSError
-    from botocore.exceptions import BotoCoreError
-    return OSError, BotoCoreError
+    botocore = sys.modules.get("botocore.exceptions")
+    return (OSError, botocore.BotoCoreError) if botocore else OSError
 
 # %% ../nbs/67_places.ipynb #c832be97
 @contextmanager
@@ -128,7 +127,7 @@ class Bucket:
 
     def read(self, name):
         "Content of a file; `NotThere` if there is none."
-        with _told(name, self): return self.fs.cat_file(f"{self.root}/{name}")
+        with _told(name, self): return self.fs.cat_file(f"{self.root}/{name}", max_concurrency=1)
 
     def tag(self, name):
         "What changes whenever the file does; None if there is none."
@@ -160,7 +159,7 @@ class Bucket:
             try: self.fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
             except OSError as e:
                 if not _is_conflict(e): raise
-                if self.list(name) and self.read(name) == data: return
+                if self.tag(name) and self.read(name) == data: return
                 raise PlaceConflict(conflict) from None
 
 # %% ../nbs/67_places.ipynb #95845bc8
@@ -191,5 +190,5 @@ def open_place(
     try: from s3fs import S3FileSystem
     except ImportError as e:
         raise PlaceError(f"s3:// needs the extra `s3` of this package ({e.name} is missing)") from None
-    fs = S3FileSystem(use_listings_cache=False, skip_instance_cache=True, **options)
+    fs = S3FileSystem(use_listings_cache=False, **options)
     return Bucket(fs, path.strip("/"))

@@ -174,12 +174,11 @@ def _move_pointer(ledger):
     raise StoreConflict(f"{CURRENT} was moved by others {TRIES} times; try again later")
 
 # %% ../nbs/68_store.ipynb #0396f810
-def _next_record(ledger, fields):
-    "The record with these fields that follows the last one."
-    records = ledger.read()
+def _next_record(records, last_sum, fields):
+    "(The record with these fields that follows the last one, its file)"
     try:
         record = Record(number=len(records) + 1, time=datetime.now(UTC), previous=_current(records),
-                        before=ledger.last_sum, id=secrets.token_hex(8), **fields)
+                        before=last_sum, id=secrets.token_hex(8), **fields)
         return record, record.model_dump_json(indent=1).encode() + b"\n"
     except ValueError: # of pydantic: a field is wrong, or is no JSON
         raise StoreError("no record can be made: expected text, and metrics and data that JSON can hold") from None
@@ -193,7 +192,8 @@ def _append(
     ledger.try_place()
     for _ in range(TRIES):
         _move_pointer(ledger)
-        record, data = _next_record(ledger, make(ledger.read()))
+        records = ledger.read() # once: what is written follows what `make` has seen
+        record, data = _next_record(records, ledger.last_sum, make(records))
         try: ledger.place.create(_entry(record.number), data)
         except PlaceConflict: continue
         try: _move_pointer(ledger)
@@ -257,6 +257,14 @@ def _checked(place, name, value):
     data = place.read(name)
     if hashlib.sha256(data).hexdigest() == value: return data
     raise StoreError(f"{name} in {place} is not what was added: its sum differs from the ledger")
+
+# %% ../nbs/68_store.ipynb #240572e0
+def _check_version(place, record):
+    "Every file of a version is what was added, and there are no others."
+    folder = _bundle_folder(record.version, record.sums)
+    for name, value in record.sums.items(): _checked(place, f"{folder}/{name}", value)
+    if extra := {Path(name).name for name in place.list(folder)} - record.sums.keys():
+        raise StoreError(f"{min(extra)} was put into version {record.version} later; remove it")
 
 # %% ../nbs/68_store.ipynb #dd8ca93c
 def _copy(place, folder, sums, local):
@@ -363,7 +371,7 @@ class Store(StoreReader):
         "Put a version in use."
         expected = self.current if expected is ... else expected
         if version == expected: raise StoreError(f"{version} is in use already; there is nothing to promote")
-        self.fetch(version)
+        _check_version(self.place, self.added(version))
         fields = dict(action="promote", version=version, rule=rule, reason=reason, metrics=metrics or {},
                       data=data or {}, evidence=_keep_evidence(self.place, evidence or {}))
         return _append(self._ledger, lambda records: _refuse_moved(records, expected) or fields)
@@ -374,7 +382,7 @@ class Store(StoreReader):
     )->Record: # `StoreError` if there is none
         "Put an earlier version in use again."
         version, expected = _rollback_target(records := self.ledger(), to), _current(records)
-        self.fetch(version)
+        _check_version(self.place, self.added(version))
         fields = dict(action="rollback", version=version, reason=reason)
         return _append(self._ledger, lambda records: _refuse_moved(records, expected) or fields)
 
@@ -382,11 +390,7 @@ class Store(StoreReader):
 def _look_versions(reader, records):
     "Every file of every version is what was added, and there are no others."
     added = [o for o in records if o.action == "add"]
-    for o in added:
-        folder = _bundle_folder(o.version, o.sums)
-        for name, value in o.sums.items(): _checked(reader.place, f"{folder}/{name}", value)
-        if extra := {Path(name).name for name in reader.place.list(folder)} - o.sums.keys():
-            raise StoreError(f"{min(extra)} was put into version {o.version} later; remove it")
+    for o in added: _check_version(reader.place, o)
     return f"{len(added)} versions, {sum(len(o.sums) for o in added)} files"
 
 # %% ../nbs/68_store.ipynb #02120a73
