@@ -47,3 +47,26 @@ def canary_dataset(tiny_columns, tmp_path_factory):
 
     columns = [o if i % 3 else plant(o) for i, o in enumerate(tiny_columns)]
     return save_dataset(Dataset(columns), tmp_path_factory.mktemp("canary") / "data", "csv")
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory):
+    "{version: small bundle} whose models are none."
+    from datacloak_nb.deploy.bundle import gather, seal
+
+    made = {}
+    for version in ("1.0.0", "1.1.0", "1.2.0", "1.3.0"):
+        folder = tmp_path_factory.mktemp("bundle")
+        (folder / "forest.onnx").write_bytes(version.encode() * 1000)
+        (folder / "network.onnx").write_bytes(version.encode() * 2000)
+        made[version] = seal(gather(folder, version, "forest"))
+    return made
+
+
+@pytest.fixture
+def unverified(monkeypatch):
+    "Stores take bundles whose models are none; the sums of their files are checked all the same."
+    from datacloak_nb import store
+    from datacloak_nb.verify import Check
+
+    monkeypatch.setattr(store, "verify_bundle", lambda *args: [Check("skipped")])

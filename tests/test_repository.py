@@ -75,7 +75,7 @@ def required(*keys):
     return {plain(re.match(r"[\w.-]+", r)[0]) for key in keys for r in settings["DEFAULT"][key].split()}
 
 
-USED, NEEDED_TO_WORK = ("requirements", "signing_requirements"), "dev_requirements"
+USED, NEEDED_TO_WORK = ("requirements", "signing_requirements", "s3_requirements"), "dev_requirements"
 
 
 def run(*command, **kwargs):
