@@ -1361,6 +1361,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                     'datacloak_nb/monitoring/log.py'),
                                              'datacloak_nb.monitoring.log._shrink': ( 'monitoring.log.html#_shrink',
                                                                                       'datacloak_nb/monitoring/log.py'),
+                                             'datacloak_nb.monitoring.log._text': ( 'monitoring.log.html#_text',
+                                                                                    'datacloak_nb/monitoring/log.py'),
                                              'datacloak_nb.monitoring.log._told': ( 'monitoring.log.html#_told',
                                                                                     'datacloak_nb/monitoring/log.py'),
                                              'datacloak_nb.monitoring.log._tune': ( 'monitoring.log.html#_tune',

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -397,6 +398,13 @@ def test_forgetting_goes_in_steps(place, monkeypatch):
         assert log.forget(30) == 1050 and len(log.window()) == 1050
 
 
+def test_any_header_can_be_kept(place):
+    headers = ["plain", "", "zero\0", "half \ud800", "naïve 🙂", 7]
+    with open_log(place, KEY) as log:
+        log.add(*made(6), CLASSES, "1", headers=headers)
+        assert log.window().rows.header.tolist() == ["plain", "", "zero\ufffd", "half ?", "naïve 🙂", "7"]
+
+
 # Disks and files
 
 
@@ -463,14 +471,23 @@ except LogError as e: print(e)
 """
 
 
-def test_a_log_that_may_only_be_read(sqlite):
+@pytest.fixture
+def public():
+    "A folder that everybody may read, below one that everybody may enter."
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
+def test_a_log_that_may_only_be_read(public):
+    sqlite = public / "log.db"
     with open_log(sqlite, KEY) as log: log.add(*made(5), CLASSES, "1")
-    for folder in [sqlite.parent, *sqlite.parent.parents[:3]]: folder.chmod(0o777)
-    sqlite.chmod(0o444)
     keep = open_log(sqlite, KEY) # as a service that has it open
+    keep.add(*made(1), CLASSES, "1")
+    sqlite.chmod(0o444)
     said = begin(AS_NOBODY, sqlite).communicate()[0].splitlines()
     keep.close()
-    assert said == ["5", "the prediction log cannot be written: it can only be read; expected a log that you may write"]
+    assert said == ["6", "the prediction log cannot be written: it can only be read; expected a log that you may write"]
 
 
 def test_a_user_of_a_server_who_may_only_read(server):

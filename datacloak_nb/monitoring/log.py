@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from ..columns import DataCloakError
 from ..features.names import VERSION
@@ -102,8 +102,10 @@ _REASONS = {
 
 # %% ../../nbs/71_monitoring.log.ipynb #3a8a08de
 def _reason(error):
-    "What is wrong and how to mend it, from the code of an error of SQLite or psycopg."
-    code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None) or "08"
+    "What is wrong and how to mend it, from the code of an error of SQLite, psycopg or the operating system."
+    if isinstance(error, OSError): return f"{error.strerror or type(error).__name__}; may you write in its folder?"
+    code = getattr(error, "sqlite_errorname", None) or getattr(error, "sqlstate", None)
+    code = code or ("08" if type(error).__name__ == "OperationalError" else "no code")
     known = (text for codes, text in _REASONS.items() if code.startswith(codes))
     return next(known, f"the database answers {type(error).__name__}, {code}")
 
@@ -112,7 +114,7 @@ def _reason(error):
 def _told(what):
     "Errors of the database become `LogError`: the log cannot be `what`."
     try: yield
-    except (sa.exc.DBAPIError, sqlite3.Error) as e:
+    except (sa.exc.DBAPIError, sqlite3.Error, OSError) as e:
         raise LogError(f"the prediction log cannot be {what}: {_reason(getattr(e, 'orig', e))}") from None
 
 # %% ../../nbs/71_monitoring.log.ipynb #189682eb
@@ -174,7 +176,7 @@ def _beside(engine, ending):
 # %% ../../nbs/71_monitoring.log.ipynb #b048daa5
 def _prepare(engine):
     "What SQLite wants to know before the first table: one log for readers and writers at once, and how it shrinks."
-    with _told("opened"), FileLock(_beside(engine, ".lock")), engine.connect() as c:
+    with _told("opened"), FileLock(_beside(engine, ".lock"), WAIT), engine.connect() as c:
         raw = c.connection.driver_connection
         if raw.execute("PRAGMA journal_mode").fetchone() == ("wal",): return
         raw.execute("PRAGMA auto_vacuum=INCREMENTAL")
@@ -290,7 +292,7 @@ def _hold(engine, number):
     if engine.dialect.name == "sqlite":
         lock = FileLock(_beside(engine, f".{number}.writer"), thread_local=False)
         try: lock.acquire(timeout=0)
-        except Timeout: return None
+        except OSError: return None # held, or in a folder where one may only read
         return lambda: (Path(lock.lock_file).unlink(missing_ok=True), lock.release())
     c = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     c.detach() # in the pool, it would keep the lock
@@ -303,7 +305,7 @@ def _insert(connection, batch, rows):
     number = connection.execute(batches.insert().values(batch)).inserted_primary_key[0]
     for o in rows: o["batch"] = number
     insert = predictions.insert().compile(dialect=connection.dialect, column_keys=list(rows[0]))
-    connection.exec_driver_sql(str(insert), rows) # twice as fast as with types that SQLAlchemy checks
+    connection.exec_driver_sql(str(insert), rows)
 
 # %% ../../nbs/71_monitoring.log.ipynb #75464058
 def _now():
@@ -317,7 +319,8 @@ class _Writer:
         self.engine, self.process = engine, os.getpid()
         with _writing(engine) as c:
             self.number = c.execute(writers.insert().values(began=_now(), written=0, open=0)).inserted_primary_key[0]
-            self.release = _hold(engine, self.number)
+            if not (release := _hold(engine, self.number)): raise LogError("the folder of the log takes no lock files")
+        self.release = release
 
     def note(self, connection, **values):
         "Change what the log says of this writer."
@@ -390,11 +393,16 @@ def _check(X, p, classes, headers):
     return X, p
 
 # %% ../../nbs/71_monitoring.log.ipynb #e6d36673
+def _text(header):
+    "A header as both databases take it: no half characters, no zeros."
+    return str(header).encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+# %% ../../nbs/71_monitoring.log.ipynb #4438bfe4
 def _rows(X, p, classes, key, reference, time, headers):
     "One dict for each prediction, and its key as text."
-    best, time = p.argmax(1), _micros(time)
+    best, time, classes = p.argmax(1), _micros(time), list(map(str, classes))
     codes = [None] * len(X) if reference is None else [o.tobytes() for o in np.asarray(reference.codes(X), np.uint8)]
-    names = [None] * len(X) if headers is None else map(str, headers)
+    names = [None] * len(X) if headers is None else map(_text, headers)
     parts = zip(_hashes(X, key), best.tolist(), p.max(1).tolist(), np.asarray(p, "<f4"), codes, names)
     return [dict(time=time, key=k, prediction=classes[i], confidence=c, probabilities=q.tobytes(), codes=o, header=h)
             for k, i, c, q, o, h in parts]
@@ -402,7 +410,7 @@ def _rows(X, p, classes, key, reference, time, headers):
 # %% ../../nbs/71_monitoring.log.ipynb #8fad3997
 def _batch(model_version, classes):
     "What is said once for all rows of a batch."
-    return dict(model_version=model_version, feature_version=VERSION, classes=json.dumps(list(classes)))
+    return dict(model_version=model_version, feature_version=VERSION, classes=json.dumps(list(map(str, classes))))
 
 # %% ../../nbs/71_monitoring.log.ipynb #fac84fd1
 def _later(seconds, act):
@@ -661,7 +669,8 @@ def open_log(
 )->PredictionLog: # `LogError` names what is wrong; a warning, `LostPredictions`, tells what a crash has lost
     "Open a log, made or migrated first if need be."
     engine = _engine(_url(place))
-    _migrate(engine)
-    key = _unlock(engine, key)
-    _bury_all(engine)
+    with _told("opened"):
+        _migrate(engine)
+        key = _unlock(engine, key)
+        _bury_all(engine)
     return PredictionLog(engine, key, batch_rows, batch_seconds)
