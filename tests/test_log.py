@@ -1,5 +1,6 @@
 """The prediction log under real conditions: both databases, many processes, crashes, full disks, canaries."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -532,6 +533,46 @@ def test_a_server_that_restarts_is_found_again(server):
         server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'again'")
         log.add(*made(5, 1), CLASSES, "1")
         assert len(log.window()) == 10
+
+
+# A bundle that is looked after
+
+
+@pytest.fixture
+def bundle(tiny_columns, tmp_path):
+    "A bundle as small as can be monitored, and the features that its forest learnt."
+    from datacloak_nb.config import load_config
+    from datacloak_nb.deploy.bundle import gather, seal
+    from datacloak_nb.deploy.export import to_onnx
+    from datacloak_nb.features.extract import extract
+    from datacloak_nb.features.names import feature_hash
+    from datacloak_nb.labels import LABELS
+    from datacloak_nb.models.forest import fit_forest
+    from datacloak_nb.monitoring.reference import make_reference, write_reference
+
+    X, y = extract([o.column for o in tiny_columns]), np.array([LABELS.index(o.label) for o in tiny_columns])
+    forest = fit_forest(X, y, LABELS, dict(n_estimators=5))
+    (tmp_path / "forest.onnx").write_bytes(to_onnx(forest, "1.2.3", load_config().export))
+    bundle = gather(tmp_path, "1.2.3", "forest")
+    about = dict(version="1.2.3", kind="rf", classes=list(LABELS), features=dict(hash=feature_hash()))
+    (bundle / "model_config.yaml").write_text(json.dumps(dict(model_metadata=about)))
+    write_reference(make_reference(X, forest.predict_proba(X), y, LABELS, version="1.2.3"), bundle / "reference.json")
+    return seal(bundle), X
+
+
+def test_a_bundle_brings_its_model_and_its_reference(bundle, place):
+    from datacloak_nb.monitoring.monitor import ModelMonitor
+
+    folder, X = bundle
+    with open_log(place, KEY) as log:
+        monitor = ModelMonitor(folder, log)
+        for i in range(0, len(X), 5): monitor.log_predictions(X[i:i + 5])
+        key = monitor.log_prediction(X[0])
+        window = log.window()
+        assert len(window) == len(X) + 1 and key == window.rows.key.iloc[0] == window.rows.key.iloc[-1]
+        assert set(window.rows.model_version) == {"1.2.3"}
+        np.testing.assert_array_equal(window.codes[:-1], monitor.reference.codes(X))
+        assert monitor.check_drift().answer != "drift"
 
 
 # Speed
