@@ -76,7 +76,8 @@ def _in_use(records):
     used = []
     for o in records:
         if o.action == "add": continue
-        if o.action == "rollback" and o.version in used: del used[used.index(o.version) + 1:]
+        if o.action == "rollback" and o.version in used:
+            while used[-1] != o.version: used.pop()
         else: used.append(o.version)
     return used
 
