@@ -12,7 +12,7 @@ cfg = config["DEFAULT"]
 # The pipelines are run by path, so an installed package carries them as `datacloak_nb/pipelines/`.
 pipelines = sorted(p.name for p in Path("nbs").glob("[a-z]*.ipynb") if p.stem != "index")
 
-signing, s3 = (cfg[f"{name}_requirements"].split() for name in ("signing", "s3"))
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("signing", "s3", "mlflow")}
 
 setup(
     name=cfg["lib_name"],
@@ -32,7 +32,7 @@ setup(
     ],
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),
-    extras_require={"signing": signing, "s3": s3, "dev": [*cfg["dev_requirements"].split(), *signing, *s3]},
+    extras_require=extras | {"dev": [*cfg["dev_requirements"].split(), *sum(extras.values(), [])]},
     packages=[*find_packages(include=["datacloak_nb*"]), "datacloak_nb.data", "datacloak_nb.migrations",
               "datacloak_nb.pipelines"],
     package_dir={"datacloak_nb.pipelines": "nbs"},

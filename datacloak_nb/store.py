@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['StoreError', 'StoreConflict', 'Record', 'Ledger', 'StoreReader', 'Store', 'verify_store', 'figures',
-           'comparison_table', 'main']
+           'comparison_table', 'export_mlflow', 'main']
 
 # %% ../nbs/68_store.ipynb #d039c792
 import argparse
@@ -455,6 +455,40 @@ def comparison_table(
         table.add_row(name, shown(x), shown(y), gap)
     return table
 
+# %% ../nbs/68_store.ipynb #ad8a3096
+def _export_version(client, reader, version, name):
+    "Make a run and a registered version of it; its number there."
+    record = reader.added(version)
+    told = dict(version=version, reason=record.reason)
+    experiment = client.get_experiment_by_name(name)
+    experiment = experiment.experiment_id if experiment else client.create_experiment(name)
+    run = client.create_run(experiment, run_name=version, tags=told).info
+    for key, value in record.metrics.items():
+        if isinstance(value, (int, float)): client.log_metric(run.run_id, key, value)
+    client.log_artifacts(run.run_id, reader.fetch(version), "bundle")
+    client.set_terminated(run.run_id)
+    return client.create_model_version(name, f"{run.artifact_uri}/bundle", run.run_id, tags=told).version
+
+# %% ../nbs/68_store.ipynb #977c269d
+def export_mlflow(
+    reader, # `Store` or `StoreReader`
+    tracking_uri:str, # of MLflow's server or database
+    name:str="datacloak-column-classifier" # of the experiment and of the registered model
+)->list[str]: # the versions that were not there yet; `StoreError` if MLflow refuses or is not installed
+    "Show the versions of a store in MLflow."
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError as e: raise StoreError(f"MLflow needs the extra `mlflow` ({e.name} is missing)") from None
+    try:
+        client = MlflowClient(tracking_uri, tracking_uri)
+        if not client.search_registered_models(f"name = '{name}'"): client.create_registered_model(name)
+        known = {o.tags.get("version"): o.version for o in client.search_model_versions(f"name = '{name}'")}
+        new = {o: _export_version(client, reader, o, name) for o in reader.versions() if o not in known}
+        if reader.current: client.set_registered_model_alias(name, "champion", (known | new)[reader.current])
+    except MlflowException as e: raise StoreError(f"MLflow refuses: {e.error_code}; may you write {name} there?") from None
+    return list(new)
+
 # %% ../nbs/68_store.ipynb #1c603aa2
 def _list(store, options):
     "All versions and what became of them."
@@ -498,6 +532,9 @@ _COMMANDS = {
                 {"version": "", "--rule": "that decided", "--reason": "", "--expected": "version in use now"}),
     "rollback": ("put the version before in use again", lambda s, o: _said(s.rollback(o.reason, o.to or "")),
                  {"--reason": "", "--to": "another that was in use"}),
+    "export-mlflow": ("show all versions in MLflow",
+                      lambda s, o: f"new in MLflow: {', '.join(export_mlflow(s, o.tracking_uri)) or 'none'}",
+                      {"--tracking-uri": "of MLflow's server or database"}),
     "verify": ("whether the store is what its ledger says", _verify, {})}
 
 # %% ../nbs/68_store.ipynb #0e27eef9
@@ -511,7 +548,7 @@ def _parser():
         command = commands.add_parser(name, help=what)
         command.add_argument("--store", default=argparse.SUPPRESS, help=argparse.SUPPRESS) # there it may stand too
         for option, meaning in options.items():
-            needed = dict(required=True) if option in ("--reason", "--rule") else {}
+            needed = dict(required=True) if option in ("--reason", "--rule", "--tracking-uri") else {}
             command.add_argument(option, help=meaning or None, **needed)
     return parser
 

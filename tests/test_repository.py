@@ -75,7 +75,8 @@ def required(*keys):
     return {plain(re.match(r"[\w.-]+", r)[0]) for key in keys for r in settings["DEFAULT"][key].split()}
 
 
-USED, NEEDED_TO_WORK = ("requirements", "signing_requirements", "s3_requirements"), "dev_requirements"
+USED = "requirements", "signing_requirements", "s3_requirements", "mlflow_requirements"
+NEEDED_TO_WORK = "dev_requirements"
 
 
 def run(*command, **kwargs):
