@@ -357,7 +357,16 @@ def test_a_key_file_that_others_can_read_is_refused(sqlite):
 # Privacy
 
 
-def test_no_cell_and_no_header_is_kept_unless_asked_for(tiny_columns, sqlite):
+@pytest.fixture
+def files(place, request):
+    "The folder where the database keeps everything, its write-ahead log and the log of the server included."
+    if isinstance(place, Path): return place.parent
+    server = request.getfixturevalue("server")
+    server.psql("CHECKPOINT")
+    return server.pgdata
+
+
+def test_no_cell_and_no_header_is_kept_unless_asked_for(tiny_columns, place, files):
     from conftest import plant
 
     from datacloak_nb.columns import Column
@@ -366,14 +375,14 @@ def test_no_cell_and_no_header_is_kept_unless_asked_for(tiny_columns, sqlite):
     planted = [plant(o).column for o in tiny_columns[:30]]
     planted = [Column(CANARY + o.header, o.cells) for o in planted]
     X, p = extract(planted), made(30)[1]
-    log = open_log(sqlite)
+    log = open_log(place, KEY)
     log.add(X, p, CLASSES, "1")
     for i in range(3): log.single(X[i], p[i], CLASSES, "1")
     log.flush()
-    assert sqlite.with_name("log.db-wal").stat().st_size > 0 # looked at as well
-    assert files_holding(sqlite.parent) == []
+    if isinstance(place, Path): assert place.with_name("log.db-wal").stat().st_size > 0 # looked at as well
+    assert files_holding(files) == []
     log.add(X, p, CLASSES, "1", headers=[o.header for o in planted])
-    assert files_holding(sqlite.parent) != []
+    assert files_holding(files) != []
     with pytest.raises(LogError) as e: log.label(log.keys(X[:1]), [CANARY + " cell"])
     assert CANARY not in str(e.value)
     log.close()
@@ -578,10 +587,12 @@ def test_a_bundle_brings_its_model_and_its_reference(bundle, place):
 # Speed
 
 
-def test_a_window_of_a_hundred_thousand_is_quick(sqlite):
+def test_a_hundred_thousand_are_written_and_read_quickly(sqlite):
     X, p = made(100_000)
     with open_log(sqlite) as log:
-        for i in range(0, 100_000, 5000): log.add(X[i:i + 5000], p[i:i + 5000], CLASSES, "1", Tenths())
+        began = time.process_time()
+        for i in range(0, 100_000, 1000): log.add(X[i:i + 1000], p[i:i + 1000], CLASSES, "1", Tenths())
+        assert time.process_time() - began < 5
         began = time.process_time()
         assert len(log.window()) == 100_000
         assert time.process_time() - began < 2
