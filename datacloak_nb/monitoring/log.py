@@ -216,11 +216,11 @@ def _migrate(engine):
         if _is_current(c): return
     if engine.dialect.name == "sqlite": _prepare(engine)
     with _writing(engine) as c:
-        if engine.dialect.name != "sqlite": c.execute(sa.select(sa.func.pg_advisory_xact_lock(_SPACE)))
+        if engine.dialect.name != "sqlite": c.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATING)))
         if not _is_current(c): command.upgrade(_alembic(c), "head")
 
 # %% ../../nbs/71_monitoring.log.ipynb #93b5822f
-_SPACE = 0xDA7AC10A << 30 # of the numbers by which PostgreSQL's advisory locks are told apart
+_MIGRATING = 0xDA7AC10A # by which PostgreSQL's advisory locks are told apart
 
 # %% ../../nbs/71_monitoring.log.ipynb #a5218b9c
 KEY_VARIABLE = "DATACLOAK_LOG_KEY"
@@ -287,6 +287,9 @@ def _unlock(engine, key=None):
     return key
 
 # %% ../../nbs/71_monitoring.log.ipynb #b3aa044c
+_TRY_LOCK = sa.text("SELECT pg_try_advisory_lock((CAST(to_regclass('datacloak_writers') AS bigint) << 32) + :number)")
+
+# %% ../../nbs/71_monitoring.log.ipynb #d236ac71
 def _hold(engine, number):
     "Take the lock of a writer, and return how to let it go; None if its process lives."
     if engine.dialect.name == "sqlite":
@@ -296,7 +299,7 @@ def _hold(engine, number):
         return lambda: (Path(lock.lock_file).unlink(missing_ok=True), lock.release())
     c = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     c.detach() # in the pool, it would keep the lock
-    if c.scalar(sa.select(sa.func.pg_try_advisory_lock(_SPACE + number))): return c.close
+    if c.scalar(_TRY_LOCK, dict(number=number)): return c.close
     return c.close()
 
 # %% ../../nbs/71_monitoring.log.ipynb #f7cedbc1
