@@ -136,8 +136,8 @@ def class_table(
 _NEXT = dict(
     accuracy="Look at the worst classes below, and retrain with the columns that were labelled: `datacloak-feedback`, "
              "then `datacloak-retrain`.",
-    unlabelled="Label at least {least} of the predictions of this window, drawn by chance from as many tables as can "
-               "be, and check again.",
+    unlabelled="Label some hundred predictions of this window, drawn by chance from as many tables as can be: only "
+               "labels prove a fall, or that there is none.",
     moved="Ask what has changed at the source: the families that moved say whether it is length, writing or header.",
     few="Wait for more predictions, or check a longer window.", steady="Nothing.")
 
@@ -151,5 +151,5 @@ def advice(
     if report.accuracy.answer == DRIFT: said.append("accuracy")
     if report.notes or report.answer == DRIFT and report.drifted >= settings.feature_share: said.append("moved")
     if report.answer == INSUFFICIENT: said.append("few")
-    if report.answer == DRIFT and report.accuracy.answer == INSUFFICIENT: said.append("unlabelled")
-    return [_NEXT[o].format(least=settings.least_labelled) for o in said or ["steady"]]
+    if report.answer == DRIFT and report.accuracy.answer != DRIFT: said.append("unlabelled")
+    return [_NEXT[o] for o in said or ["steady"]]
