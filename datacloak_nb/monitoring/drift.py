@@ -73,16 +73,17 @@ def check_accuracy(
     settings # section `monitoring` of the config
 )->Accuracy:
     "Has the accuracy fallen?"
-    n = len(right)
-    if n < settings.least_labelled: return Accuracy(answer=INSUFFICIENT, labelled=n)
-    share, tables, tail = float(np.mean(right)), effective_tables(place), settings.false_alarms / QUESTIONS
+    n, tables = len(right), effective_tables(place) if len(place) else 0.
+    if n < settings.least_labelled or tables < 2: return Accuracy(answer=INSUFFICIENT, labelled=n, tables=tables)
+    share, tail = float(np.mean(right)), settings.false_alarms / QUESTIONS
     alone = share * (1 - share) / n
     design = max(1, mean_variance(right, place) / alone) if alone else 1
     before = reference.accuracy, reference.n, reference.accuracy_design, reference.tables
     low, high = _difference(before[0], share_interval(*before, tail),
                             share, share_interval(share, n, design, tables, tail))
     fall, (least, most) = before[0] - share, share_interval(share, n, design, tables)
-    return Accuracy(answer=DRIFT if low > 0 and fall > settings.accuracy_fall else STEADY, labelled=n, tables=tables,
+    answer = STEADY if tables >= settings.least_tables else INSUFFICIENT
+    return Accuracy(answer=DRIFT if low > 0 and fall > settings.accuracy_fall else answer, labelled=n, tables=tables,
                     accuracy=share, low=least, high=most, fall=fall, fall_low=low, fall_high=high)
 
 # %% ../../nbs/72_monitoring.drift.ipynb #0afc1dbf
@@ -273,7 +274,8 @@ def _answered(report, settings):
     answer = DRIFT if reasons else STEADY if STEADY in (labels.answer, report.estimate.answer) else INSUFFICIENT
     if answer == INSUFFICIENT:
         reasons = [f"{labels.labelled} labels, {report.n} predictions of {report.tables:.0f} tables: expected "
-                   f"{settings.least_labelled}, or {settings.least_predictions} of {settings.least_tables}"]
+                   f"{settings.least_labelled} labels or {settings.least_predictions} predictions, of "
+                   f"{settings.least_tables} tables"]
     return report.model_copy(update=dict(answer=answer, reasons=tuple(reasons), notes=tuple(notes)))
 
 # %% ../../nbs/72_monitoring.drift.ipynb #c6632fcb
