@@ -1117,6 +1117,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                           'datacloak_nb/monitoring/drift.py'),
                                                'datacloak_nb.monitoring.drift._difference': ( 'monitoring.drift.html#_difference',
                                                                                               'datacloak_nb/monitoring/drift.py'),
+                                               'datacloak_nb.monitoring.drift._doubts': ( 'monitoring.drift.html#_doubts',
+                                                                                          'datacloak_nb/monitoring/drift.py'),
                                                'datacloak_nb.monitoring.drift._effects': ( 'monitoring.drift.html#_effects',
                                                                                            'datacloak_nb/monitoring/drift.py'),
                                                'datacloak_nb.monitoring.drift._enough': ( 'monitoring.drift.html#_enough',

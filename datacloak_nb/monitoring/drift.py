@@ -82,9 +82,9 @@ def check_accuracy(
     low, high = _difference(before[0], share_interval(*before, tail),
                             share, share_interval(share, n, design, tables, tail))
     fall, (least, most) = before[0] - share, share_interval(share, n, design, tables)
-    answer = STEADY if tables >= settings.least_tables else INSUFFICIENT
-    return Accuracy(answer=DRIFT if low > 0 and fall > settings.accuracy_fall else answer, labelled=n, tables=tables,
-                    accuracy=share, low=least, high=most, fall=fall, fall_low=low, fall_high=high)
+    large, many = fall > settings.accuracy_fall, tables >= settings.least_tables
+    return Accuracy(answer=DRIFT if large and low > 0 else STEADY if many and not large else INSUFFICIENT, labelled=n,
+                    tables=tables, accuracy=share, low=least, high=most, fall=fall, fall_low=low, fall_high=high)
 
 # %% ../../nbs/72_monitoring.drift.ipynb #0afc1dbf
 class Estimate(Record):
@@ -251,6 +251,17 @@ def _inputs(window, place, reference, settings):
         fields["features"] = tuple(moved)
     return fields
 
+# %% ../../nbs/72_monitoring.drift.ipynb #196e8c64
+def _doubts(report, settings):
+    "Why it cannot be told whether the accuracy has fallen, in a sentence."
+    labels = report.accuracy
+    if labels.fall is not None and labels.fall > settings.accuracy_fall:
+        return (f"accuracy is lower by {labels.fall:.3f}, by {labels.labelled} labels of {labels.tables:.0f} tables, "
+                "which may be chance")
+    return (f"{labels.labelled} labels, {report.n} predictions of {report.tables:.0f} tables: expected "
+            f"{settings.least_labelled} labels or {settings.least_predictions} predictions, of {settings.least_tables} "
+            "tables")
+
 # %% ../../nbs/72_monitoring.drift.ipynb #398fd41e
 def _findings(report, settings):
     "What labels say, and what else has moved, in sentences."
@@ -272,10 +283,8 @@ def _answered(report, settings):
     fine = labels.answer == STEADY and labels.fall_high < settings.accuracy_fall
     reasons, notes = (said, rest) if fine else (said + rest, [])
     answer = DRIFT if reasons else STEADY if STEADY in (labels.answer, report.estimate.answer) else INSUFFICIENT
-    if answer == INSUFFICIENT:
-        reasons = [f"{labels.labelled} labels, {report.n} predictions of {report.tables:.0f} tables: expected "
-                   f"{settings.least_labelled} labels or {settings.least_predictions} predictions, of "
-                   f"{settings.least_tables} tables"]
+    if answer == INSUFFICIENT: reasons = [_doubts(report, settings)]
+    elif labels.answer == INSUFFICIENT and labels.fall is not None: notes.append(_doubts(report, settings))
     return report.model_copy(update=dict(answer=answer, reasons=tuple(reasons), notes=tuple(notes)))
 
 # %% ../../nbs/72_monitoring.drift.ipynb #c6632fcb

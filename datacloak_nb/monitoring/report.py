@@ -60,8 +60,7 @@ def plot_accuracy(
     ax.tick_params("x", rotation=40)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     if len(shown):
-        finding(ax, f"Accuracy is {shown.accuracy.iloc[-1]:.3f} in the last week with labels, "
-                    f"{reference.accuracy:.3f} in training")
+        finding(ax, f"Accuracy is {shown.accuracy.iloc[-1]:.3f} at last, {reference.accuracy:.3f} in training")
     else: finding(ax, "No prediction is labelled")
     return ax
 
@@ -149,7 +148,7 @@ def advice(
     "What to do next, in sentences."
     said = []
     if report.accuracy.answer == DRIFT: said.append("accuracy")
-    if report.notes or report.answer == DRIFT and report.drifted >= settings.feature_share: said.append("moved")
+    if report.drifted >= settings.feature_share: said.append("moved")
     if report.answer == INSUFFICIENT: said.append("few")
     if report.answer == DRIFT and report.accuracy.answer != DRIFT: said.append("unlabelled")
     return [_NEXT[o] for o in said or ["steady"]]
