@@ -486,7 +486,8 @@ def export_mlflow(
         known = {o.tags.get("version"): o.version for o in client.search_model_versions(f"name = '{name}'")}
         new = {o: _export_version(client, reader, o, name) for o in reader.versions() if o not in known}
         if reader.current: client.set_registered_model_alias(name, "champion", (known | new)[reader.current])
-    except MlflowException as e: raise StoreError(f"MLflow refuses: {e.error_code}; may you write {name} there?") from None
+    except MlflowException as e:
+        raise StoreError(f"MLflow refuses: {e.error_code}; may you write {name} there?") from None
     return list(new)
 
 # %% ../nbs/68_store.ipynb #1c603aa2
