@@ -40,14 +40,21 @@ def _exit_code(function):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def count_lines(function, *args):
-    "How many lines of the watched modules a call executes."
+def opened(place):
+    "A store whose connection is made, so that only what comes next is traced."
+    store = Store(place)
+    store.place.tag(CURRENT)
+    return store
+
+
+def count_lines(function, place, *args):
+    "How many lines of the watched modules a call executes that gets the store at a place first."
     read, write = os.pipe()
 
     def counted():
-        lines = []
+        store, lines = opened(place), []
         _trace_lines(lambda: lines.append(None))
-        function(*args)
+        function(store, *args)
         sys.settrace(None)
         os.write(write, str(len(lines)).encode())
 
@@ -57,13 +64,14 @@ def count_lines(function, *args):
         return int(found.read())
 
 
-def kill_at(line, function, *args):
+def kill_at(line, function, place, *args):
     "Call `function` in a process that is killed with signal 9 before its `line`-th line."
     left = iter(range(line - 1, -1, -1))
 
     def killed():
+        store = opened(place)
         _trace_lines(lambda: next(left) or os.kill(os.getpid(), signal.SIGKILL))
-        function(*args)
+        function(store, *args)
 
     assert _exit_code(killed) == -signal.SIGKILL
 

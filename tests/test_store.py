@@ -39,11 +39,11 @@ def begun(bundles, memory):
 def test_a_writer_may_be_killed_at_any_line(begun, bundles, memory, step, kills):
     before, act, bundle = files(begun), STEPS[step], bundles["1.3.0"]
     fresh = lambda name: Store(shutil.copytree(begun.place.root, memory / name))
-    lines, outcomes = count_lines(act, fresh("counted"), bundle), Counter()
+    lines, outcomes = count_lines(act, fresh("counted").place.root, bundle), Counter()
     assert lines > kills
     for i in range(kills):
         store = fresh(str(i))
-        kill_at(1 + i * (lines - 1) // (kills - 1), act, store, bundle)
+        kill_at(1 + i * (lines - 1) // (kills - 1), act, store.place.root, bundle)
         store = Store(store.place.root)
         pointer = json.loads((store.place.root / CURRENT).read_bytes())["version"]
         done = DONE[step](store)
@@ -59,8 +59,8 @@ def test_a_writer_may_be_killed_at_any_line(begun, bundles, memory, step, kills)
 def test_leftovers_of_an_add_are_not_seen_and_then_removed(begun, bundles, memory):
     other = shutil.copytree(bundles["1.3.0"], memory / bundles["1.3.0"].name)
     (other / "network_v1.3.0.onnx").write_bytes(b"of another run")
-    lines = count_lines(add, Store(shutil.copytree(begun.place.root, memory / "counted")), seal(other))
-    kill_at(lines // 2, add, begun, other)
+    lines = count_lines(add, shutil.copytree(begun.place.root, memory / "counted"), seal(other))
+    kill_at(lines // 2, add, begun.place.root, other)
     left = begun.place.list("versions/1.3.0")
     assert left and "1.3.0" not in begun.versions() and problems(begun) == []
     with pytest.raises(StoreError, match="no version 1.3.0"):
