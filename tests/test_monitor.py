@@ -47,7 +47,8 @@ def monitor(production, name, **parameters):
     run, config = production / name, production / f"{name}.yaml"
     run.mkdir()
     save_config(load_config(monitoring=dict(alerts=dict(channels=["file"]))), config)
-    return run_pipeline("monitor", run, config=str(config), log=str(production / "log.db"), **parameters), run
+    parameters = dict(log=str(production / "log.db"), config=str(config)) | parameters
+    return run_pipeline("monitor", run, **parameters), run
 
 
 def test_page_of_a_drift(production):
@@ -72,8 +73,9 @@ def test_page_of_nothing(production):
 
 
 @pytest.mark.parametrize("name, parameters, message", [
-    ("nowhere", {}, "name a store or a bundle"), ("empty", dict(store="store"), "no version of the store is in use")])
-def test_page_needs_one_model(production, name, parameters, message):
+    ("nowhere", {}, "name a store or a bundle"), ("lost", dict(bundle=".", log="no.db"), "no such prediction log"),
+    ("empty", dict(store="store"), "no version of the store is in use")])
+def test_page_needs_a_model_and_a_log(production, name, parameters, message):
     (production / "store").mkdir(exist_ok=True)
     ran, run = monitor(production, name, **{k: str(production / v) for k, v in parameters.items()})
     errors = [o for c in nbformat.read(run / "monitor.ipynb", 4).cells for o in c.get("outputs", []) if "evalue" in o]

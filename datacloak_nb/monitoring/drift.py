@@ -247,7 +247,7 @@ def _inputs(window, place, reference, settings):
     kept_place = np.unique(place[kept], return_inverse=True)[1]
     if kept.any() and _enough(kept_place, settings):
         names = [(o.name, o.family) for o in features()]
-        moved = shifts(window.codes[kept].astype(int), kept_place, reference.features, names, settings)
+        moved = shifts(window.codes[kept], kept_place, reference.features, names, settings)
         fields["features"] = tuple(moved)
     return fields
 
