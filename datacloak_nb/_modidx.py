@@ -1713,6 +1713,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                     'datacloak_nb.store._said': ('store.html#_said', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._semantic': ('store.html#_semantic', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._show': ('store.html#_show', 'datacloak_nb/store.py'),
+                                    'datacloak_nb.store._split_of_run': ('store.html#_split_of_run', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._sums': ('store.html#_sums', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._told_figures': ('store.html#_told_figures', 'datacloak_nb/store.py'),
                                     'datacloak_nb.store._verify': ('store.html#_verify', 'datacloak_nb/store.py'),

@@ -329,6 +329,12 @@ def _told_figures(bundle):
     told = parse_config(bundle.read("model_config.yaml")).performance_benchmarks
     return dict(accuracy=told.accuracy_test_set, macro_f1=told.f1_macro_test_set)
 
+# %% ../nbs/68_store.ipynb #f0baf875
+def _split_of_run(folder):
+    "Evidence that a run leaves beside its bundle."
+    path = Path(folder) / "splits.json"
+    return {path.name: path.read_bytes()} if path.is_file() else {}
+
 # %% ../nbs/68_store.ipynb #5d839401
 def _remove_interrupted(place, version, folder):
     "Remove what interrupted adds of a version left beside its folder."
@@ -342,7 +348,7 @@ class Store(StoreReader):
     def add(
         self, folder:str|Path, # a sealed bundle, or the run that holds it
         reason:str, # why it is here, in words
-        evidence:dict|None=None, # {name: bytes} to keep, such as a report
+        evidence:dict|None=None, # {name: bytes} to keep, such as a report; of a run its splits.json is kept too
         metrics:dict|None=None, # figures; by default those of its `model_config.yaml`
         data:dict|None=None, # what it learnt from
         public_key:str|Path|None=None # PEM file; if given, an unsigned bundle is refused
@@ -354,8 +360,9 @@ class Store(StoreReader):
         _refuse_known(self.ledger(), version)
         home = _bundle_folder(version, sums := _sums(files))
         _keep(self.place, {f"{home}/{name}": o for name, o in files.items()})
-        fields = dict(action="add", version=version, reason=reason, data=data or {}, sums=sums,
-                      metrics=metrics or _told_figures(bundle), evidence=_keep_evidence(self.place, evidence or {}))
+        kept = _keep_evidence(self.place, _split_of_run(folder) | (evidence or {}))
+        fields = dict(action="add", version=version, reason=reason, data=data or {}, sums=sums, evidence=kept,
+                      metrics=metrics or _told_figures(bundle))
         record = _append(self._ledger, lambda records: _refuse_known(records, version) or fields)
         _remove_interrupted(self.place, version, home)
         return record
