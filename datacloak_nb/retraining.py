@@ -20,10 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from .columns import DataCloakError
 from .dataset import Dataset, content_hash, save_dataset
+from .evaluation.metrics import Frozen
 from .evaluation.paired import Comparison, compare_answers, simulate_answers
 from .quality import check_quality
 from .runs import RunError, run_pipeline, start_run
@@ -41,9 +42,8 @@ def digest(columns):
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 # %% ../nbs/90_retraining.ipynb #9bc9cdad
-class FrozenSet(BaseModel):
+class FrozenSet(Frozen):
     "Columns that every model is judged on."
-    model_config = ConfigDict(extra="forbid", frozen=True)
     ids: tuple[str, ...]
     digest: str
     seed: int # of the split that chose them
@@ -239,11 +239,7 @@ def answers(
                        f"{', '.join(classes)}, in this order: it cannot be compared")
 
 # %% ../nbs/90_retraining.ipynb #27964df7
-class Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-# %% ../nbs/90_retraining.ipynb #3ef110df
-class Check(Part):
+class Check(Frozen):
     "One condition of a promotion."
     name: str
     value: float | None = None
@@ -317,7 +313,7 @@ def size_check(frozen, config):
                  passed=frozen.tables >= config.least_tables)
 
 # %% ../nbs/90_retraining.ipynb #0fa52192
-class Decision(Part):
+class Decision(Frozen):
     "Whether a challenger is promoted, by which rule, and why."
     promote: bool
     rule: str                   # first, gain, no_worse or same

@@ -9,10 +9,9 @@ __all__ = ['simulate_answers', 'McNemar', 'mcnemar', 'Difference', 'paired_boots
 # %% ../../nbs/45_evaluation.paired.ipynb #b3843d9b
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
 
 from .calibration import EvaluationError
-from .metrics import bootstrap_confusion, class_scores, count_confusion, overall_scores
+from .metrics import Frozen, bootstrap_confusion, class_scores, count_confusion, overall_scores
 from ..labels import LABELS, TEXT_LABELS
 
 # %% ../../nbs/45_evaluation.paired.ipynb #949a1a5f
@@ -43,10 +42,6 @@ def simulate_answers(
 
     shared = hardness(SHARED)
     return y, [np.where(shared + hardness(OWN) > norm.ppf(o), wrong, y) for o in accuracies], table
-
-# %% ../../nbs/45_evaluation.paired.ipynb #05874a6c
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 # %% ../../nbs/45_evaluation.paired.ipynb #6283c721
 class McNemar(Frozen):
