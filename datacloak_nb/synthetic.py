@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['UNSPACED', 'TEXT_LONG', 'TEXT_SHORT', 'NUMERIC', 'DATE_FORMATS', 'TIME_FORMATS', 'DATETIME', 'CATEGORICAL',
            'IDENTIFIER', 'BOOLEAN', 'UNKNOWN', 'RECIPES', 'SYNTHETIC', 'languages', 'Draw', 'make_column',
-           'make_columns']
+           'make_columns', 'make_table']
 
 # %% ../nbs/13_synthetic.ipynb #7e79b3bb
 import base64
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
@@ -431,16 +432,19 @@ SYNTHETIC = "synthetic" # the source that made columns name
 def make_column(
     label:str, # one of `LABELS`
     seed:list[int], # same seed, same column
-    id:str # of the column, and of the table that it alone makes up
+    id:str, # of the column, and of the table that it alone makes up
+    among:tuple=(), # languages to draw one of; empty for all
+    rows:int|None=None, # None to draw their number too
+    recipes:dict|None=None # of each type, `RECIPES` or some of them; None for all
 )->LabelledColumn:
     "Make one column."
-    rng = np.random.default_rng(seed)
-    draw, recipes = Draw(rng, list(languages())[rng.integers(len(languages()))]), RECIPES[label]
-    key = draw.one(*recipes)
-    cells = recipes[key](draw)
+    rng, among, known = np.random.default_rng(seed), among or tuple(languages()), recipes or RECIPES
+    draw = Draw(rng, among[rng.integers(len(among))])
+    draw.n, key = rows or draw.n, draw.one(*known[label])
+    cells = known[label][key](draw)
     if label not in ("boolean", "unknown"): cells = _gapped(draw, cells)
     few = len(set(cells) - ({None, ""} if label != "boolean" else set())) < 2
-    if label != "unknown" and few: return make_column(label, [*seed, 0], id)
+    if label != "unknown" and few: return make_column(label, [*seed, 0], id, among, rows, recipes)
     header = _header(draw, key, lost=0 if label == "datetime" else .08)
     if label != "unknown": cells = _worn(draw, label, cells, header)
     return LabelledColumn(id, label, id, SYNTHETIC, Column(header, cells), language=draw.language)
@@ -453,3 +457,21 @@ def make_columns(
 )->list[LabelledColumn]: # each a table of its own, from the source `SYNTHETIC`
     "Make columns of all types, as many of each."
     return [make_column(classes[i % len(classes)], [seed, i], f"made-{seed}-{i:05d}") for i in range(n)]
+
+# %% ../nbs/13_synthetic.ipynb #f9efb3f1
+def make_table(
+    seed:list[int], # same seed, same table
+    name:str, # of the table; ids of its columns begin with it
+    source:str, # that it names
+    among:tuple=(), # languages to draw one of; empty for all
+    recipes:dict|None=None # of each type; None for all
+)->list[LabelledColumn]:
+    "Make the columns of a table."
+    rng = np.random.default_rng(seed)
+    rows, language = int(rng.integers(20, 120)), rng.choice(among or list(languages()))
+    labels, found = rng.choice(LABELS, rng.integers(4, 9)), {}
+    for i, label in enumerate(labels):
+        made = make_column(str(label), [*seed, i], f"{name}-{i}", (str(language),), rows, recipes)
+        column = Column(made.column.header, made.column.cells[:rows]) # some recipes put a second header on top
+        found.setdefault(column.header, replace(made, table=name, source=source, column=column))
+    return list(found.values())

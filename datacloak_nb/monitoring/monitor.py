@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..deploy.bundle import open_bundle
+from ..features.extract import extract_frame
 from .drift import check_drift
 from .reference import MonitoringError, read_reference
 from ..predict import find_bundle, load_classifier
@@ -57,6 +58,10 @@ class ModelMonitor:
         "Log the answer for one column, into the open batch; see `log_predictions`."
         p = self.model.probabilities(np.asarray(features)[None])[0] if probabilities is None else probabilities
         return self.log.single(features, p, self.model.classes, self.model.version, self.reference, time, header)
+
+    def log_table(self, frame, time=None)->list[str]:
+        "Log the answers for the columns of a DataFrame; see `log_predictions`."
+        return self.log_predictions(extract_frame(frame), time=time)
 
     def check_drift(self, recent_window_days=7, now=None):
         "`DriftReport` of the last days; see `check_drift` of `datacloak_nb.monitoring.drift`."
