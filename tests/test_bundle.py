@@ -107,7 +107,7 @@ def keys(tmp_path_factory):
 
 def test_a_whole_bundle_passes(bundle, capsys):
     assert main([str(bundle)]) == 0
-    assert capsys.readouterr().out.count("good") == 9
+    assert capsys.readouterr().out.count("good") == 10
     done = subprocess.run(["sha256sum", "--check", SUMS], cwd=bundle, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.count(": OK") == len(list(bundle.iterdir())) - 1
 
