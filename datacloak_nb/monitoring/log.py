@@ -274,15 +274,18 @@ def _fingerprint(key):
     return hashlib.blake2b(b"prediction log", key=key, digest_size=16, person=b"fingerprint").hexdigest()
 
 # %% ../../nbs/71_monitoring.log.ipynb #4220cbc7
+_REMEMBER = sa.text(f"INSERT INTO {facts.name} (name, value) VALUES ('key', :value) ON CONFLICT DO NOTHING")
+
+# %% ../../nbs/71_monitoring.log.ipynb #ed919855
 def _unlock(engine, key=None):
     "The key of a log; `LogError` if it is not the one that the log was made with."
     named = sa.select(facts.c.value).where(facts.c.name == "key")
     with _reading(engine) as c: known = c.scalar(named)
     key = _find_key(engine, key, known is None)
     if known is None:
-        with _writing(engine) as c:
-            if (known := c.scalar(named)) is None:
-                c.execute(facts.insert().values(name="key", value=(known := _fingerprint(key))))
+        with _writing(engine) as c: # of several that open a new log at once, the first is heard
+            c.execute(_REMEMBER, dict(value=_fingerprint(key)))
+            known = c.scalar(named)
     if known != _fingerprint(key): raise LogError("this is not the key of this log; expected the one it was made with")
     return key
 
