@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from .archive import enter
 from .columns import DataCloakError
 from .dataset import Dataset, content_hash, save_dataset
 from .evaluation.metrics import Frozen
@@ -469,6 +470,7 @@ def main(
     try: folder = begin(options)
     except RunError as e: return print(f"datacloak-retrain: {e}", file=sys.stderr) or 2
     ran = run_pipeline("retrain", folder, **told(options))
+    enter(folder)
     print(f"Report: {folder / 'report.html'}")
     if not ran: return 1
     decision = read_decision(folder / "decision.json")

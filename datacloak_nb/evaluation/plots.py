@@ -58,21 +58,22 @@ def finding(ax, text):
 FEW = 5  # Columns, or percent; the darkest shade stands for no less
 
 # %% ../../nbs/42_evaluation.plots.ipynb #a2ab03f1
-def annotate(ax, values, shade):
+def annotate(ax, values, shade, darkest):
     "Write each cell, white on dark, a dot for nothing."
     for (i, j), value in np.ndenumerate(values):
-        color = "white" if i != j and shade[i, j] > 0.55 * max(np.nanmax(shade), FEW) else INK if value else QUIET
+        color = "white" if i != j and shade[i, j] > 0.55 * darkest else INK if value else QUIET
         text = f"{value:.0f}" if value >= 1 else f"{value:.1f}" if value else "·"
         weight = "bold" if i == j else "normal"
         ax.text(j, i, text, ha="center", va="center", color=color, fontsize=8, fontweight=weight)
 
 # %% ../../nbs/42_evaluation.plots.ipynb #9fba4dba
-def draw_matrix(ax, values, classes):
-    "Shade the mistakes, frame the diagonal, write every value."
+def draw_matrix(ax, values, classes, most=None):
+    "Shade the mistakes, `most` the darkest, frame the diagonal, write every value."
     from matplotlib.patches import Rectangle
     shade = np.where(np.eye(len(classes)), np.nan, values)
-    ax.imshow(shade, cmap=SEQUENCE, vmin=0, vmax=max(np.nanmax(shade), FEW) * 1.15)
-    annotate(ax, values, shade)
+    darkest = max(np.nanmax(shade) if most is None else most, FEW)
+    ax.imshow(shade, cmap=SEQUENCE, vmin=0, vmax=darkest * 1.15)
+    annotate(ax, values, shade, darkest)
     for i in range(len(classes)):
         ax.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, facecolor="#f3f5f7", edgecolor=QUIET, lw=0.8, zorder=0.5))
     ax.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
