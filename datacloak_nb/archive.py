@@ -22,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pydantic import AwareDatetime, BaseModel
+from ruamel.yaml import YAMLError
 
 from . import runs
 from .columns import DataCloakError
@@ -53,11 +55,26 @@ def _json(path):
     return found if isinstance(found, dict) else {}
 
 # %% ../nbs/69_archive.ipynb #2b373c97
-def _error(notebook):
-    "(name, message) of the error that ended an executed notebook; empty if none did."
-    outputs = [o for cell in notebook.get("cells", []) for o in cell.get("outputs", [])]
-    found = next((o for o in outputs if o.get("output_type") == "error"), {})
-    return found.get("ename", ""), found.get("evalue", "")
+class _Record(BaseModel):
+    "What papermill wrote into a notebook."
+    parameters: dict = {}
+    start_time: AwareDatetime
+    end_time: AwareDatetime | None = None
+    duration: float | None = None
+    exception: bool | None = None
+    statuses: tuple[str, ...] # of the cells
+    error: tuple[str, ...]    # name and message of the error that ended it; empty if none did
+
+# %% ../nbs/69_archive.ipynb #4429b3c1
+def _record(path):
+    "`_Record` of a notebook; None if it has none, or is broken."
+    try:
+        notebook = json.loads(Path(path).read_bytes())
+        outputs = [o for cell in notebook["cells"] for o in cell.get("outputs", [])]
+        error = next(((o["ename"], o["evalue"]) for o in outputs if o["output_type"] == "error"), ())
+        statuses = [o["metadata"]["papermill"]["status"] for o in notebook["cells"] if "papermill" in o["metadata"]]
+        return _Record(**notebook["metadata"]["papermill"], statuses=statuses, error=error)
+    except (OSError, LookupError, TypeError, AttributeError, ValueError): return None
 
 # %% ../nbs/69_archive.ipynb #fd966fbb
 _STILL = timedelta(hours=6)
@@ -77,13 +94,11 @@ def _at_work(folder, now):
 _RESULTS = "models", "decision.json", "drift.json", "benchmark.json", "ablation.json", "variants.json"
 
 # %% ../nbs/69_archive.ipynb #e0dd5006
-def _state(folder, notebook, now):
+def _state(folder, record, now):
     "How a run ended, or that it has not."
-    told = notebook.get("metadata", {}).get("papermill", {})
-    cells = [o.get("metadata", {}).get("papermill", {}).get("status") for o in notebook.get("cells", [])]
-    if told.get("exception"): return INTERRUPTED if _error(notebook)[0] == "KeyboardInterrupt" else FAILED
-    if told.get("end_time"): return FINISHED if set(cells) <= {"completed", None} else INTERRUPTED
-    if not told and any((folder / o).exists() for o in _RESULTS): return FINISHED
+    if record and record.exception: return INTERRUPTED if "KeyboardInterrupt" in record.error else FAILED
+    if record and record.end_time: return FINISHED if {*record.statuses} <= {"completed"} else INTERRUPTED
+    if not record and any((folder / o).exists() for o in _RESULTS): return FINISHED
     return RUNNING if _at_work(folder, now) else INTERRUPTED
 
 # %% ../nbs/69_archive.ipynb #a6ca4b59
@@ -99,10 +114,11 @@ def _parameters(told):
 # %% ../nbs/69_archive.ipynb #a3d71d5b
 def _bundle(folder):
     "(version, kind of the picked model) of the bundle of a run; empty if there is none."
-    found = sorted((folder / "models").glob("*_v*/model_config.yaml"))
+    found = sorted((folder / "models").glob("*_v*/"))
     if len(found) != 1: return "", ""
-    try: return (about := parse_config(found[0].read_bytes()).model_metadata).version, about.kind
-    except Exception: return found[0].parent.name.partition("_v")[2], "" # of any kind: the file may hold anything
+    version = found[0].name.partition("_v")[2]
+    try: return version, parse_config((found[0] / "model_config.yaml").read_bytes()).model_metadata.kind
+    except (OSError, ValueError, TypeError, YAMLError): return version, ""
 
 # %% ../nbs/69_archive.ipynb #5c1c7979
 def _test(folder, kind):
@@ -120,7 +136,9 @@ _FIGURES = {"accuracy": "accuracy", "macro_f1": "macro-F1", "text_false_positive
 def _figures(test, benchmark):
     "{figure: (value, low, high)} of an `Evaluation`, or else of a benchmark.json."
     if test: found = test.model_dump(include={*_FIGURES, "intervals"})
-    else: found = next((o for o in reversed(benchmark.get("results", [])) if o["model"] == benchmark["picked"]), {})
+    else:
+        try: found = [o for o in benchmark["results"] if o["model"] == benchmark["picked"]][-1]
+        except (LookupError, TypeError): return {}
     limits = found.get("intervals", {})
     return {k: (found[k], *(limits.get(k) or (None, None))) for k in _FIGURES if found.get(k) is not None}
 
@@ -156,39 +174,35 @@ class Run:
     def notebook(self)->Path: return self.folder / f"{self.pipeline}.ipynb"
 
 # %% ../nbs/69_archive.ipynb #e07d9dad
-def _notebook(folder):
-    "(name, content) of the notebook that papermill left; ('', {}) if there is none."
-    for path in sorted(folder.glob("*.ipynb")):
-        found = _json(path)
-        if "papermill" in found.get("metadata", {}): return path.stem, found
-    return "", {}
-
-# %% ../nbs/69_archive.ipynb #1f2a68a3
-def _started(folder, told):
-    "When a run began: as papermill says, or else as its config was written."
-    try: return datetime.fromisoformat(told["start_time"]).astimezone(UTC)
-    except (KeyError, TypeError, ValueError): pass
+def _written(folder):
+    "When the config of a run was written, or else its folder."
     config = folder / "config.yaml"
     return datetime.fromtimestamp((config if config.exists() else folder).stat().st_mtime, UTC)
+
+# %% ../nbs/69_archive.ipynb #1f2a68a3
+def _is_run(folder):
+    "Whether a folder without a record is of a run: by its config, its lock, or its name."
+    marks = (folder / "config.yaml").is_file(), (folder / runs.LOCK).is_file(), re.match(r"\d{8}T\d{6}-", folder.name)
+    return any(marks)
 
 # %% ../nbs/69_archive.ipynb #5b2ac286
 def read_run(
     folder:Path,  # that may be of a run
     now:datetime|None=None # in UTC; tells what is at work from what was interrupted
-)->Run|None:      # None if it is no run: it holds neither an executed notebook nor a config.yaml
+)->Run|None:      # None if it is no run
     "What a run has left; what is missing or broken is left out."
-    pipeline, notebook = _notebook(folder)
-    if not pipeline and not (folder / "config.yaml").is_file(): return None
-    told, inner = notebook.get("metadata", {}).get("papermill", {}), folder / "challenger"
-    source = inner if inner.is_dir() else folder
+    notebook, record = next(((o, r) for o in sorted(folder.glob("*.ipynb")) if (r := _record(o))), (None, None))
+    if not record and not _is_run(folder): return None
+    source, told = folder / "challenger" if (folder / "challenger").is_dir() else folder, {}
+    if record: told = dict(seconds=record.duration, parameters=_parameters(record.parameters),
+                           problem=": ".join(filter(None, record.error))[:300])
     version, kind = _bundle(source)
     kind, test = _test(source, kind)
-    benchmark = _json(folder / "benchmark.json")
     return Run(
-        folder, pipeline or folder.name.rpartition("-")[2], _state(folder, notebook, now or datetime.now(UTC)),
-        _started(folder, told), told.get("duration"), _parameters(told.get("parameters", {})),
-        ": ".join(o for o in _error(notebook) if o)[:300], _outcome(folder),
-        str(_json(source / "splits.json").get("hash", "")), version, kind, test, _figures(test, benchmark))
+        folder, notebook.stem if notebook else folder.name.rpartition("-")[2],
+        _state(folder, record, now or datetime.now(UTC)), record.start_time if record else _written(folder), **told,
+        outcome=_outcome(folder), data=str(_json(source / "splits.json").get("hash", "")), bundle=version, model=kind,
+        test=test, figures=_figures(test, _json(folder / "benchmark.json")))
 
 # %% ../nbs/69_archive.ipynb #66400e91
 def list_runs(
@@ -446,25 +460,31 @@ def remove_runs(
     for left in folder.glob(f"{_TRASH}*"): shutil.rmtree(left)
 
 # %% ../nbs/69_archive.ipynb #82c53e21
+def _table(*columns, title=None):
+    "A table for a terminal whose cells are never cut."
+    from rich import box
+    from rich.table import Table
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="")
+    for o in columns: table.add_column(o, no_wrap=True)
+    return table
+
+# %% ../nbs/69_archive.ipynb #8c186eff
 def _list(options):
     "A table of all runs."
-    from rich.table import Table
     columns = "run", "pipeline", "state", "took", "data", "bundle", "accuracy", "macro-F1", "outcome"
-    table, known = Table(*columns), list_runs(options.runs)
+    table, known = _table(*columns), list_runs(options.runs)
     for o in known:
         table.add_row(o.name, o.pipeline, o.state, _took(o.seconds), o.data[:8], o.bundle,
                       *(_shown(o.figures.get(k)) for k in ("accuracy", "macro_f1")), o.outcome)
     write_index(options.runs)
     return table if known else f"No runs in {options.runs}."
 
-# %% ../nbs/69_archive.ipynb #8c186eff
+# %% ../nbs/69_archive.ipynb #203f60ce
 def _compare(options):
     "A table of two runs; a page of them if asked for."
-    from rich.table import Table
     compared = compare_runs(*(find_run(o, options.runs) for o in (options.a, options.b)))
-    title = f"A: {compared.a.name}\nB: {compared.b.name}"
-    table = Table(title=title, title_justify="left", title_style="", caption=compared.how, caption_justify="left")
-    for o in ("figure", "A", "B", "B − A", "95 % interval", "beyond chance"): table.add_column(o, no_wrap=True)
+    title = f"A: {compared.a.name}\nB: {compared.b.name}\n{compared.how}"
+    table = _table("figure", "A", "B", "B − A", "95 % interval", "beyond chance", title=title)
     for *texts, sure in compared.lines: table.add_row(*texts, "yes" if sure else "")
     if options.output: write_comparison(compared, Path(options.output))
     return table
@@ -480,9 +500,16 @@ def _open(options):
     return str(path)
 
 # %% ../nbs/69_archive.ipynb #6565f770
+def _in_use(store):
+    "Version that a store has in use; `ArchiveError` if there is none."
+    if current := StoreReader(store).current: return current
+    raise ArchiveError(f"nothing is in use in the store {store}, so that nothing would be kept for it: name the right "
+                       "one, or none by --store ''")
+
+# %% ../nbs/69_archive.ipynb #167ae890
 def _prune(options):
     "Remove runs; what was done."
-    in_use = StoreReader(options.store).current if options.store else None
+    in_use = _in_use(options.store) if options.store else None
     told = {k: getattr(options, k) for k in ("interrupted", "older_than", "keep")}
     if not (chosen := choose_old(list_runs(options.runs), in_use=in_use, **told)): return "Nothing to remove."
     print(*(f"{o.name} ({o.state}{', ' + o.bundle if o.bundle else ''})" for o in chosen), sep="\n")
@@ -527,5 +554,7 @@ def main(
     options = _parser().parse_args(argv)
     try: answer = options.do(options)
     except (DataCloakError, OSError) as e: return print(f"datacloak-runs: {e}", file=sys.stderr) or 1
-    Console(force_jupyter=False, highlight=False, soft_wrap=True).print(answer, markup=False)
+    console = Console(force_jupyter=False, highlight=False)
+    console.width = max(console.width, console.measure(answer).maximum) # a cut name is of no use
+    console.print(answer, markup=False, soft_wrap=isinstance(answer, str))
     return 0
