@@ -174,33 +174,35 @@ class Run:
     def notebook(self)->Path: return self.folder / f"{self.pipeline}.ipynb"
 
 # %% ../nbs/69_archive.ipynb #e07d9dad
-def _written(folder):
-    "When the config of a run was written, or else its folder."
-    config = folder / "config.yaml"
-    return datetime.fromtimestamp((config if config.exists() else folder).stat().st_mtime, UTC)
-
-# %% ../nbs/69_archive.ipynb #1f2a68a3
-def _is_run(folder):
-    "Whether a folder without a record is of a run: by its config, its lock, or its name."
-    marks = (folder / "config.yaml").is_file(), (folder / runs.LOCK).is_file(), re.match(r"\d{8}T\d{6}-", folder.name)
-    return any(marks)
+def _begun(folder):
+    "When a run without a record began; None if the folder is of no run."
+    if stamp := re.match(r"\d{8}T\d{6}(?=-)", folder.name):
+        try: return datetime.strptime(stamp[0] + "Z", "%Y%m%dT%H%M%S%z")
+        except ValueError: pass
+    marked = any((folder / o).is_file() for o in ("config.yaml", runs.LOCK))
+    return datetime.fromtimestamp(folder.stat().st_mtime, UTC) if marked else None
 
 # %% ../nbs/69_archive.ipynb #5b2ac286
+def _source(folder):
+    "Where metrics, answers and bundle of a run are."
+    return folder / "challenger" if (folder / "challenger").is_dir() else folder
+
+# %% ../nbs/69_archive.ipynb #921bb4ce
 def read_run(
     folder:Path,  # that may be of a run
     now:datetime|None=None # in UTC; tells what is at work from what was interrupted
 )->Run|None:      # None if it is no run
     "What a run has left; what is missing or broken is left out."
     notebook, record = next(((o, r) for o in sorted(folder.glob("*.ipynb")) if (r := _record(o))), (None, None))
-    if not record and not _is_run(folder): return None
-    source, told = folder / "challenger" if (folder / "challenger").is_dir() else folder, {}
+    if not (began := record.start_time if record else _begun(folder)): return None
+    source, told = _source(folder), {}
     if record: told = dict(seconds=record.duration, parameters=_parameters(record.parameters),
                            problem=": ".join(filter(None, record.error))[:300])
     version, kind = _bundle(source)
     kind, test = _test(source, kind)
     return Run(
         folder, notebook.stem if notebook else folder.name.rpartition("-")[2],
-        _state(folder, record, now or datetime.now(UTC)), record.start_time if record else _written(folder), **told,
+        _state(folder, record, now or datetime.now(UTC)), began, **told,
         outcome=_outcome(folder), data=str(_json(source / "splits.json").get("hash", "")), bundle=version, model=kind,
         test=test, figures=_figures(test, _json(folder / "benchmark.json")))
 
@@ -241,9 +243,7 @@ def _interval(figure, digits=3):
 # %% ../nbs/69_archive.ipynb #f9176668
 def _took(seconds):
     "A duration for people."
-    if seconds is None: return "–"
-    if seconds < 90: return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return "–" if seconds is None else f"{seconds / 60:.1f} min"
 
 # %% ../nbs/69_archive.ipynb #b43e66bd
 def _render(template, **values):
@@ -301,7 +301,7 @@ def save_answers(
 # %% ../nbs/69_archive.ipynb #8e9a536b
 def _answers(run):
     "group, truth, answer of the picked model by id; None if the run left none."
-    try: table = pd.read_csv(run.folder / "answers.csv", dtype=str, keep_default_na=False)
+    try: table = pd.read_csv(_source(run.folder) / "answers.csv", dtype=str, keep_default_na=False)
     except (OSError, ValueError): return None
     if not {"id", "group", "truth", run.model} <= {*table.columns}: return None
     return table.drop_duplicates("id").set_index("id")[["group", "truth", run.model]].set_axis(
@@ -353,9 +353,9 @@ class RunComparison:
     @property
     def lines(self)->list: # (figure, a, b, difference, interval, whether beyond chance)
         "The table for people."
-        signed = lambda x: "–" if np.isnan(x) else f"{x:+.4f}"
+        signed = lambda x: "–" if np.isnan(x) else f"{x:+.4f}".replace("-", "−")
         return [(name, _shown((o.a,), 4), _shown((o.b,), 4), signed(o.difference),
-                 "" if np.isnan(o.low) else f"{o.low:+.4f} to {o.high:+.4f}", bool(sure))
+                 "" if np.isnan(o.low) else f"{signed(o.low)} to {signed(o.high)}", bool(sure))
                 for (name, o), sure in zip(self.table.iterrows(), settled(self.table))]
 
 # %% ../nbs/69_archive.ipynb #c6cecc7f
@@ -401,9 +401,9 @@ def plot_confusions(
         axes = plt.subplots(1, 2, figsize=(10.5, 5.2))[1] if axes is None else axes
         rates = [100 * o / np.maximum(o.sum(1, keepdims=True), 1) for o in comparison.confusions]
         most = max((o * (1 - np.eye(len(o)))).max() for o in rates)
-        for ax, values, run in zip(axes, rates, (comparison.a, comparison.b)):
+        for ax, values, letter, run in zip(axes, rates, "AB", (comparison.a, comparison.b)):
             draw_matrix(ax, values, run.test.classes, most)
-            finding(ax, f"{run.name}: {np.diagonal(values).mean():.1f} % of a class is right on average")
+            finding(ax, f"{letter}, {run.name}: {np.diagonal(values).mean():.1f} % of a class is right on average")
         if comparison.a.test.classes == comparison.b.test.classes: axes[1].set(ylabel="", yticklabels=[])
     return axes
 
@@ -555,6 +555,7 @@ def main(
     try: answer = options.do(options)
     except (DataCloakError, OSError) as e: return print(f"datacloak-runs: {e}", file=sys.stderr) or 1
     console = Console(force_jupyter=False, highlight=False)
-    console.width = max(console.width, console.measure(answer).maximum) # a cut name is of no use
+    needed = console.measure(answer, options=console.options.update(width=10_000)).maximum
+    console.width = max(console.width, needed) # a cut name is of no use
     console.print(answer, markup=False, soft_wrap=isinstance(answer, str))
     return 0
