@@ -148,6 +148,17 @@ def test_other_columns_are_compared_apart_and_less_sharply(kept):
     assert row.high - row.low > paired.high - paired.low
 
 
+def test_retraining_is_compared_by_its_challenger(kept):
+    assert "the same 400" in compare_runs(find_run("a-train", kept), find_run("g-retrain", kept)).how
+
+
+def test_narrow_terminal_cuts_nothing(kept, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["--runs", str(kept), "list"]) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed and "h-benchmark" in printed and "champion stays" in printed
+
+
 def test_changed_truths_are_not_compared(kept):
     path = kept / "b-train" / "answers.csv"
     head, *lines = path.read_text().splitlines()
