@@ -61,7 +61,7 @@ FEW = 5  # Columns, or percent; the darkest shade stands for no less
 def annotate(ax, values, shade, darkest):
     "Write each cell, white on dark, a dot for nothing."
     for (i, j), value in np.ndenumerate(values):
-        color = "white" if i != j and shade[i, j] > 0.55 * darkest else INK if value else QUIET
+        color = "white" if i != j and shade[i, j] > 0.75 * darkest else INK if value else QUIET
         text = f"{value:.0f}" if value >= 1 else f"{value:.1f}" if value else "·"
         weight = "bold" if i == j else "normal"
         ax.text(j, i, text, ha="center", va="center", color=color, fontsize=8, fontweight=weight)
