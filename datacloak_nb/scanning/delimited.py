@@ -24,13 +24,16 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BO
           codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 # %% ../../nbs/80_scanning.delimited.ipynb #a60b3ef3
+_CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r\x01\x1a\x1b\x1c\x1d\x1e\x1f"})
+
+# %% ../../nbs/80_scanning.delimited.ipynb #c64c3a74
 def _by_zeros(data):
-    "UTF-16 without a mark, or None; `ReadError` if zeros are spread as in a binary file."
+    "UTF-16 without a mark, or None; `ReadError` if there are control characters as in a binary file."
     even, odd, half = data[::2].count(0), data[1::2].count(0), max(len(data) // 2, 1)
-    if even + odd == 0: return None
     if odd > 0.4 * half and even < 0.05 * half: return "utf-16-le"
     if even > 0.4 * half and odd < 0.05 * half: return "utf-16-be"
-    if even + odd > 0.01 * len(data): raise ReadError("a binary file of a kind that is not known: expected a table")
+    if len(data) - len(data.translate(None, _CONTROLS)) > 0.01 * len(data):
+        raise ReadError("a binary file of a kind that is not known: expected a table")
 
 # %% ../../nbs/80_scanning.delimited.ipynb #fd47bc0f
 _OLD = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "cp932", "gb18030", "big5",

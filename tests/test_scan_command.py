@@ -1,0 +1,251 @@
+"""`datacloak-scan` answers for every kind of file, says what it cannot read, and shows no cell unless asked."""
+
+import bz2
+import gzip
+import io
+import json
+import sqlite3
+import subprocess
+import sys
+import zipfile
+from contextlib import closing
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import CANARY
+
+from datacloak_nb.labels import LABELS
+from datacloak_nb.scanning.scan import main
+
+ROWS = 60
+FRAME = pd.DataFrame(
+    dict(
+        stars=[i % 5 + 1 for i in range(ROWS)],
+        review=[f"{CANARY} said that room {i} was cold, and nobody came to help us" for i in range(ROWS)],
+        day=[f"2024-{1 + i % 12:02}-{1 + i % 28:02}" for i in range(ROWS)],
+    )
+)
+
+
+@pytest.fixture(scope="session")
+def model(tiny_columns, tmp_path_factory):
+    "A bundle with a small forest."
+    from datacloak_nb.config import load_config
+    from datacloak_nb.deploy.bundle import gather, seal
+    from datacloak_nb.deploy.export import to_onnx
+    from datacloak_nb.features.extract import extract
+    from datacloak_nb.features.names import feature_hash
+    from datacloak_nb.models.forest import fit_forest
+
+    X = extract([o.column for o in tiny_columns])
+    forest = fit_forest(X, np.array([LABELS.index(o.label) for o in tiny_columns]), LABELS, dict(n_estimators=30))
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "forest.onnx").write_bytes(to_onnx(forest, "1.0.0", load_config().export))
+    about = dict(version="1.0.0", kind="rf", classes=list(LABELS), features=dict(hash=feature_hash()))
+    bundle = gather(folder, "1.0.0", "forest")
+    (bundle / "model_config.yaml").write_text(json.dumps(dict(model_metadata=about)))
+    return str(seal(bundle))
+
+
+@pytest.fixture
+def scan(model, capsys):
+    "Run the command in this process: (exit code, what it printed, what it complained of)."
+
+    def run(*options):
+        code = main([*map(str, options), "--model", model])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+# ---- every kind of file
+
+CSV = FRAME.to_csv(index=False).encode()
+NESTED = [dict(stars=o.stars, said=dict(review=o.review, day=o.day)) for o in FRAME.itertuples()]
+FLAT, DOTTED = ["stars", "review", "day"], ["stars", "said.review", "said.day"]
+
+
+def in_memory(write):
+    "What a function writes to a file."
+    write(stream := io.BytesIO())
+    return stream.getvalue()
+
+
+def zipped(**files):
+    "A zip archive of files."
+
+    def write(stream):
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name, data in files.items():
+                archive.writestr(f"{name}.csv", data)
+
+    return in_memory(write)
+
+
+def zst(data):
+    import zstandard
+
+    return zstandard.ZstdCompressor().compress(data)
+
+
+def sheets(stream):
+    with pd.ExcelWriter(stream, engine="openpyxl") as book:
+        for name in ("May", "June"):
+            FRAME.to_excel(book, sheet_name=name, index=False)
+
+
+FORMATS = {
+    "comma.csv": lambda: (CSV, FLAT, 1),
+    "tab.tsv": lambda: (FRAME.to_csv(index=False, sep="\t").encode(), FLAT, 1),
+    "utf16.csv": lambda: (CSV.decode().encode("utf-16"), FLAT, 1),
+    "a.parquet": lambda: (in_memory(FRAME.to_parquet), FLAT, 1),
+    "a.feather": lambda: (in_memory(FRAME.to_feather), FLAT, 1),
+    "a.json": lambda: (json.dumps(dict(rows=NESTED)).encode(), DOTTED, 1),
+    "a.jsonl": lambda: ("\n".join(map(json.dumps, NESTED)).encode(), DOTTED, 1),
+    "a.xlsx": lambda: (in_memory(sheets), FLAT, 2),
+    "a.csv.gz": lambda: (gzip.compress(CSV), FLAT, 1),
+    "a.zip": lambda: (zipped(a=CSV, b=CSV), FLAT, 2),
+    "a.csv.zst": lambda: (zst(CSV), FLAT, 1),
+    "no_name": lambda: (in_memory(FRAME.to_parquet), FLAT, 1),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_is_read(name, scan, tmp_path):
+    data, header, tables = FORMATS[name]()
+    (tmp_path / name).write_bytes(data)
+    code, out, err = scan(tmp_path / name, "--format", "json")
+    found = json.loads(out)
+    assert (code, err) == (0, "") and CANARY not in out
+    assert [[o["column"] for o in table["columns"]] for table in found] == [header] * tables
+    assert {table["rows"] for table in found} <= {ROWS, None}
+    kinds = [o["type"] for o in found[0]["columns"]]
+    assert kinds[1] == "text_long"
+
+
+def databases(folder):
+    "The same table in an SQLite and in a DuckDB file, beside an empty one."
+    import duckdb
+
+    with closing(sqlite3.connect(folder / "a.db")) as base:
+        FRAME.to_sql("reviews", base, index=False)
+        base.execute("CREATE TABLE bare (a, b)")
+    with closing(duckdb.connect(str(folder / "a.duckdb"))) as base:
+        base.register("frame", FRAME)
+        base.execute("CREATE TABLE reviews AS FROM frame; CREATE TABLE bare (a INT, b TEXT)")
+    return [folder / "a.db", folder / "a.duckdb"]
+
+
+def test_databases_are_read_and_left_alone(scan, tmp_path):
+    files = databases(tmp_path)
+    before = [o.read_bytes() for o in files]
+    code, out, err = scan(*files, "--format", "json")
+    found = {(o["file"], o["table"]): [c["column"] for c in o["columns"]] for o in json.loads(out)}
+    assert (code, err) == (0, "") and [o.read_bytes() for o in files] == before
+    assert found == {(str(o), t): h for o in files for t, h in (("bare", ["a", "b"]), ("reviews", FLAT))}
+
+
+def test_folders_patterns_and_standard_input(scan, model, tmp_path):
+    for name in ("a.csv", "b.csv", ".hidden", "c.tsv"):
+        (tmp_path / name).write_bytes(CSV)
+    read = lambda *o: [t["file"].rpartition("/")[2] for t in json.loads(scan(*o, "--format", "json")[1])]
+    assert read(tmp_path) == ["a.csv", "b.csv", "c.tsv"]
+    assert read(tmp_path / "*.csv", tmp_path / "a.csv") == ["a.csv", "b.csv"]
+    command = [sys.executable, "-c", "import sys; from datacloak_nb.scanning.scan import main; sys.exit(main())"]
+    done = subprocess.run([*command, "-", "--model", model], input=gzip.compress(CSV), capture_output=True)
+    assert done.returncode == 0 and b"text_long" in done.stdout and CANARY.encode() not in done.stdout
+
+
+# ---- broken files
+
+NOISE = np.random.default_rng(0).bytes(40_000)
+BROKEN = {
+    "empty.csv": (lambda: b"", "empty"),
+    "blank.csv": (lambda: b"\n \n\n", "empty"),
+    "cut.parquet": (lambda: in_memory(FRAME.to_parquet)[:-50], "broken: ArrowInvalid"),
+    "cut.feather": (lambda: in_memory(FRAME.to_feather)[:-50], "broken: Arrow"),
+    "cut.gz": (lambda: gzip.compress(CSV)[:-20], "broken: EOFError"),
+    "cut.zip": (lambda: zipped(a=CSV)[:-30], "broken: BadZipFile"),
+    "cut.json": (lambda: json.dumps(NESTED)[:-9].encode(), "broken JSON"),
+    "cut.xlsx": (lambda: in_memory(sheets)[:-300], "broken"),
+    "cut.db": (lambda: b"SQLite format 3\0" + NOISE, "broken: DatabaseError"),
+    "noise.csv": (lambda: NOISE, "binary file"),
+    "packed.bz2": (lambda: bz2.compress(NOISE), "binary file"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_is_broken_is_told_and_the_rest_is_scanned(name, scan, tmp_path):
+    make, told = BROKEN[name]
+    (tmp_path / name).write_bytes(make())
+    (tmp_path / "z.csv").write_bytes(CSV)
+    code, out, err = scan(tmp_path, "--format", "csv")
+    assert code == 3 and told in err and err.count("\n") == 1, err
+    assert CANARY not in out + err and "z.csv,,review,text_long" in out
+
+
+def test_a_folder_is_not_mistaken_for_a_file_and_none_is_told(scan, tmp_path):
+    code, out, err = scan(tmp_path / "none.csv", tmp_path / "*.parquet")
+    assert code == 3 and err.count("No such file") == 2 and not out
+
+
+# ---- odd files
+
+
+def columns(out):
+    return [o["column"] for o in json.loads(out)[0]["columns"]]
+
+
+def test_ten_thousand_columns(scan, tmp_path):
+    names = [f"c{i}" for i in range(10_000)]
+    rows = [",".join(str((i * j) % 97) for i in range(10_000)) for j in range(3)]
+    (tmp_path / "wide.csv").write_text("\n".join([",".join(names), *rows]))
+    code, out, _ = scan(tmp_path / "wide.csv", "--format", "json")
+    assert code == 0 and columns(out) == names
+
+
+def test_a_cell_of_100_mb(scan, tmp_path):
+    with open(tmp_path / "cell.csv", "w") as f:
+        f.write(f'id,text\n1,"{CANARY * 6_500_000}"\n')
+        f.writelines(f"{i},short words {i}\n" for i in range(2, 2000))
+    code, out, err = scan(tmp_path / "cell.csv", "--format", "json")
+    assert code == 0 and columns(out) == ["id", "text"] and CANARY not in out + err
+
+
+def test_headers_may_be_empty_come_twice_or_try_to_be_markup(scan, tmp_path):
+    path = tmp_path / "odd.csv"
+    path.write_text("a,a,,<b>[red]x[/red]</b>\n" + "".join(f"{i},{i * 2},x{i},word {i}\n" for i in range(50)))
+    code, out, _ = scan(path, "--format", "json")
+    assert code == 0 and columns(out) == ["a", "a", "", "<b>[red]x[/red]</b>"]
+    assert "<b>" not in scan(path, "--format", "html")[1] and "<b>" not in scan(path, "--format", "md")[1]
+
+
+# ---- what is shown
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv", "md", "html"])
+def test_cells_are_shown_only_if_asked_for(form, scan, tmp_path):
+    (tmp_path / "a.csv").write_bytes(CSV)
+    assert CANARY not in "".join(scan(tmp_path / "a.csv", "--format", form)[1:])
+    out = scan(tmp_path / "a.csv", "--format", form, "--show-samples")[1]
+    assert CANARY[:8] in out
+
+
+def test_exit_codes_and_what_is_left_out(scan, tmp_path):
+    (tmp_path / "a.csv").write_bytes(CSV)
+    assert scan(tmp_path, "--fail-on", "text_long")[0] == 1
+    assert scan(tmp_path, "--fail-on", "boolean")[0] == 0
+    shown = json.loads(scan(tmp_path, "--only", "sentiment", "--format", "json")[1])[0]["columns"]
+    assert {o["column"] for o in shown} <= {"review"}
+    assert main([str(tmp_path), "--model", str(tmp_path / "none")]) == 2
+    with pytest.raises(SystemExit) as refused:
+        main([str(tmp_path), "--fail-on", "nothing"])
+    assert refused.value.code == 2
+
+
+def test_a_schema_names_the_columns_and_no_cell(scan, tmp_path):
+    (tmp_path / "a.csv").write_bytes(CSV)
+    scan(tmp_path / "a.csv", "--schema", tmp_path / "schema.json")
+    told = (tmp_path / "schema.json").read_text()
+    assert [o["name"] for o in json.loads(told)["fields"]] == FLAT and CANARY not in told
