@@ -249,3 +249,17 @@ def test_a_schema_names_the_columns_and_no_cell(scan, tmp_path):
     scan(tmp_path / "a.csv", "--schema", tmp_path / "schema.json")
     told = (tmp_path / "schema.json").read_text()
     assert [o["name"] for o in json.loads(told)["fields"]] == FLAT and CANARY not in told
+
+
+def test_the_pipeline_archives_answers_and_no_cell(model, tmp_path):
+    from conftest import files_holding
+
+    from datacloak_nb.runs import run_pipeline
+
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "a.csv").write_bytes(CSV)
+    (tmp_path / "tables" / "b.parquet").write_bytes(b"PAR1 cut")
+    (run := tmp_path / "run").mkdir()
+    assert run_pipeline("scan", run, table_path=str(tmp_path / "tables"), model_path=model)
+    assert list(pd.read_csv(run / "columns.csv").column) == FLAT
+    assert "ArrowInvalid" in (run / "report.html").read_text() and not files_holding(run)
