@@ -93,7 +93,7 @@ _NAMES = {",": "comma", ";": "semicolon", "\t": "tab", " ": "space"}
 def _how(encoding, dialect, layout):
     "How delimited text was read, in words."
     parts = [encoding.removesuffix("-sig"), _NAMES.get(dialect.separator, repr(dialect.separator))]
-    if layout.skipped: parts.append(f"{layout.skipped} lines above the table")
+    if layout.skipped: parts.append("text above the table")
     return ", ".join(parts if layout.named else [*parts, "no header"])
 
 # %% ../../nbs/81_scanning.reading.ipynb #76f911bd

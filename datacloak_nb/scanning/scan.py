@@ -173,7 +173,8 @@ def _terminal_table(title, answers, width):
     for i, o in enumerate(heads):
         right, least = i in (2, 4, 5, 6), 12 if i in (0, 7) else None
         if i in left_out: continue
-        table.add_column(o, justify="right" if right else "left", no_wrap=0 < i < 7, min_width=least)
+        table.add_column(o, justify="right" if right else "left", no_wrap=0 < i < 7, min_width=least,
+                         overflow="ellipsis" if i else "fold")
     shown = [*answers.columns]
     if "samples" in shown: table.add_column("samples")
     for o, name in zip(answers.itertuples(index=False), _named(answers)):
