@@ -49,7 +49,7 @@ def made(tiny_columns, tmp_path_factory):
                 models__gradient_boosting__search__strategy="none", evaluation__min_accuracy_threshold=0.1,
                 evaluation__cross_validation_folds=2, export__oldest_onnx_runtime="", export__tree_shares=[])
     config, run = save_config(load_config(**tiny), folder / "tiny.yaml"), start_run(folder / "run")
-    assert run_pipeline("starter", run, data_path=data, config=config, package_dir=folder / "package")
+    assert run_pipeline("starter", run, data_path=str(data), config=str(config), package_dir=str(folder / "package"))
     return run, folder / "package"
 
 
