@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['ExploreError', 'Explored', 'explore_made_up', 'finished_runs', 'explore_run', 'confusion', 'behind', 'least_certain',
-           'contributions', 'spoken', 'nearest', 'map_columns', 'plot_map', 'correct']
+           'contributions', 'spoken', 'nearest', 'map_columns', 'plot_map', 'correct', 'private_pane', 'cells_page',
+           'matrix_buttons', 'column_card', 'Desk', 'choose_run']
 
 # %% ../nbs/85_explore.ipynb #22a1a6ad
 import json
 from dataclasses import dataclass, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from .features.extract import extract
 from .features.names import feature_names, features
 from .monitoring.feedback import add_columns, open_feedback
 from .predict import load_classifier, read_classifier
+from .runs import safe_error
 from .splits import Split, grouped_folds, split_dataset, split_manifest
 
 # %% ../nbs/85_explore.ipynb #18d25bc4
@@ -196,9 +199,11 @@ def map_columns(
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     few = PCA(min(30, *X.shape), random_state=seed).fit_transform(StandardScaler().fit_transform(X))
-    return TSNE(perplexity=min(30, (len(X) - 1) / 3), init="pca", random_state=seed).fit_transform(few)
+    tsne = TSNE(perplexity=min(30, (len(X) - 1) / 3), init="pca", random_state=seed)
+    with threadpool_limits(1): return tsne.fit_transform(few)
 
 # %% ../nbs/85_explore.ipynb #54d35524
 _LOOKS = (("#0072B2", "o"), ("#56B4E9", "s"), ("#D55E00", "^"), ("#E69F00", "v"), ("#009E73", "D"), ("#CC79A7", "P"),
@@ -228,10 +233,149 @@ def correct(
     explored:Explored, # of which columns
     i:int, # which one
     label:str, # what it is
-    feedback_path:str|Path # folder of corrections; made if there is none
+    feedback_path:str|Path # folder of corrections, which hold cells; made if there is none
 )->str: # what was saved; `FeedbackError` if an earlier correction says otherwise
-    "Save a correction of the label of a column."
+    "Save a correction of the label of a column; `ExploreError` without a folder."
+    if not feedback_path: raise ExploreError("nothing was saved: name a folder for corrections as feedback_path")
     o, feedback = explored.dataset.columns[i], open_feedback(feedback_path, explored.classifier.classes)
     new = add_columns(feedback, [replace(o, id=f"feedback-{o.id}-{label}", label=label, alt="", source="feedback")])
     if not new: return f"{o.id} as {label} is there already."
     return f"Saved {o.id} as {label}; {len(feedback.columns('pending'))} wait for a review."
+
+# %% ../nbs/85_explore.ipynb #5a9ec66a
+_DRAW = """
+function render({ model, el }) { model.on("msg:custom", html => { el.innerHTML = html }) }
+export default { render }
+"""
+
+# %% ../nbs/85_explore.ipynb #a83d3245
+def private_pane():
+    "A widget whose `send` shows HTML in the browser and leaves it in no state and no file."
+    import anywidget
+
+    class Pane(anywidget.AnyWidget): _esm = _DRAW
+    return Pane()
+
+# %% ../nbs/85_explore.ipynb #00fd1a18
+def _html(frame):
+    "A table as HTML, without its index."
+    return frame.to_html(index=False, border=0, classes="dataframe", float_format="{:.3f}".format)
+
+# %% ../nbs/85_explore.ipynb #f8453f0b
+def cells_page(
+    columns:list, # of `LabelledColumn`
+    n:int=6 # cells of each, the first ones; long ones are cut
+)->str: # HTML, escaped
+    "Header and first cells of columns, for a private pane."
+    short = lambda text: text if text is None or len(text) <= 60 else f"{text[:59]}…"
+    rows = [[o.id, o.column.header, *map(short, o.column.cells[:n].to_pylist())] for o in columns]
+    return _html(pd.DataFrame(rows).fillna("").set_axis(["id", "header", *[""] * (len(rows[0]) - 2)], axis=1))
+
+# %% ../nbs/85_explore.ipynb #321e9282
+def _button(n, most, right, hint):
+    "A cell of the matrix."
+    from ipywidgets import Button, Layout
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    shade = 0 if right else .8 * n / max(most, 1)
+    style = dict(button_color="#f3f5f7" if right else to_hex(colormaps["Blues"](shade)),
+                 text_color="white" if shade > .5 else "#222222", font_weight="bold" if right else "normal")
+    return Button(description=str(n) if n else "·", disabled=not n, tooltip=hint, style=style,
+                  layout=Layout(width="auto", margin="1px"))
+
+# %% ../nbs/85_explore.ipynb #af2a7203
+def matrix_buttons(
+    counts:pd.DataFrame, # columns by label (rows) and answer
+    chosen # function of label and answer, called at a click
+): # a widget; its `buttons` are {(label, answer): button}
+    "A confusion matrix that can be clicked."
+    from ipywidgets import GridBox, Label, Layout
+
+    most = (counts.to_numpy() * ~np.eye(len(counts), dtype=bool)).max()
+    hint = "{} columns of {} are taken for {}".format
+    buttons = {(i, j): _button(n, most, i == j, hint(n, i, j)) for (i, j), n in counts.stack().items()}
+    for (i, j), o in buttons.items(): o.on_click(lambda _, i=i, j=j: chosen(i, j))
+    rows = [o for i in counts for o in (Label(i), *(buttons[i, j] for j in counts))]
+    head = [Label("label ↓  answer →"), *map(Label, counts)]
+    grid = GridBox([*head, *rows], layout=Layout(grid_template_columns=f"8.5rem repeat({len(counts)}, 5.6rem)"))
+    grid.buttons = buttons
+    return grid
+
+# %% ../nbs/85_explore.ipynb #0d882ae0
+def column_card(
+    explored:Explored, # of which columns
+    i:int # which one
+)->str: # HTML that holds neither header nor cells
+    "What spoke for and against the answer about a column, and what is like it."
+    o = explored.table.loc[i]
+    said = f"<b>{escape(o.id)}</b> ({o.side}): labelled {o.label}, answered {o.answer} with {o.confidence:.1%}"
+    spoke = spoken(explored, i).rename(columns=dict(answer=f"for {o.answer}", label=f"for {o.label}"))
+    if o.answer == o.label: spoke = spoke.iloc[:, :-1]
+    like = nearest(explored, i).drop(columns="side")
+    parts = ["Features that spoke most, for and against", _html(spoke), "Nearest training columns", _html(like)]
+    return "<br>".join([said, *parts])
+
+# %% ../nbs/85_explore.ipynb #15bad032
+def _told(say, work):
+    "`work` as a handler of events, whose errors are said without a cell."
+    def handle(*event):
+        try: work(*event)
+        except Exception as e: say(escape(str(safe_error(e))))
+    return handle
+
+# %% ../nbs/85_explore.ipynb #1533eefd
+class Desk:
+    "A confusion matrix to click, the columns behind a click, the card of one, and a button to correct it."
+    def __init__(self,
+        explored:Explored, # columns and answers
+        feedback_path:str|Path="", # folder where corrections are saved; without one, none is
+        show_cells:bool=False, # whether headers and cells are shown in the browser
+        side:str="test" # 'train', 'validation' or 'test'
+    ):
+        import ipywidgets as w
+
+        self.explored, self.feedback_path, self.side, wide = explored, feedback_path, side, w.Layout(width="34rem")
+        self.said, self.card, self.saved = w.HTML("Click a number."), w.HTML(), w.HTML()
+        self.listed, self.panes = w.Select(rows=7, layout=wide), [private_pane() for _ in range(2 * show_cells)]
+        self.label = w.Dropdown(options=explored.classifier.classes, description="It is")
+        self.save = w.Button(description="Save correction", icon="check", disabled=True)
+        self.matrix = matrix_buttons(confusion(explored, side), _told(self.say, self.list))
+        self.listed.observe(_told(self.say, lambda _: self.show()), "value")
+        self.save.on_click(_told(self.say, lambda _: self.correct()))
+        self.page = w.VBox([self.matrix, self.said, self.listed, *self.panes[:1], self.card, *self.panes[1:],
+                            w.HBox([self.label, self.save]), self.saved])
+
+    def say(self, text): self.saved.value = text
+
+    def list(self, label, answer):
+        "List the columns behind a cell, and show the first."
+        rows = behind(self.explored, label, answer, self.side)
+        self.said.value = f"{len(rows)} of {label} {'are right' if label == answer else f'taken for {answer}'}"
+        self.listed.options = [(f"{o.id}   {o.confidence:.1%}", i) for i, o in rows.iterrows()]
+        for pane in self.panes[:1]: pane.send(cells_page([self.explored.dataset.columns[i] for i in rows.index[:50]]))
+        self.listed.index = 0
+
+    def show(self):
+        "Show the card of the chosen column."
+        if (i := self.listed.value) is None: return
+        self.card.value, self.label.value = column_card(self.explored, i), self.explored.table.label[i]
+        self.saved.value, self.save.disabled = "", False
+        like = [self.explored.dataset.columns[k] for k in (i, *nearest(self.explored, i).index)]
+        for pane in self.panes[1:]: pane.send(cells_page(like))
+
+    def correct(self):
+        "Save what the column is said to be."
+        self.say(escape(correct(self.explored, self.listed.value, self.label.value, self.feedback_path)))
+
+# %% ../nbs/85_explore.ipynb #96b08ee7
+def choose_run(
+    folder:str|Path, # such as runs/
+    run_path:str|Path="" # the run to explore; the newest finished one if empty
+): # a dropdown; its value is the path of a run, or empty for made-up columns
+    "Finished trainings to choose from."
+    from ipywidgets import Dropdown
+
+    found = [Path(run_path)] if run_path else finished_runs(folder)
+    options = [(o.name, str(o)) for o in found] or [("made-up columns: there is no finished run", "")]
+    return Dropdown(options=options, value=options[0][1], description="Run", layout=dict(width="34rem"))
