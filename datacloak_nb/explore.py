@@ -257,19 +257,24 @@ def private_pane():
     return Pane()
 
 # %% ../nbs/85_explore.ipynb #00fd1a18
+_STYLE = """<style>.datacloak {border-collapse: collapse; line-height: 1.5}
+.datacloak :is(th, td) {padding: 1px 14px 1px 2px; text-align: left; vertical-align: top}
+.datacloak td {border-top: 1px solid #c9d6e3} .datacloak td:first-child {white-space: nowrap}</style>"""
+
+# %% ../nbs/85_explore.ipynb #ccd1e33c
 def _html(frame):
     "A table as HTML, without its index."
-    return frame.to_html(index=False, border=0, classes="dataframe", float_format="{:.3f}".format)
+    return _STYLE + frame.to_html(index=False, border=0, classes="datacloak", float_format="{:.3f}".format)
 
 # %% ../nbs/85_explore.ipynb #f8453f0b
 def cells_page(
     columns:list, # of `LabelledColumn`
-    n:int=6 # cells of each, the first ones; long ones are cut
+    n:int=5 # cells of each, the first ones; long ones are cut
 )->str: # HTML, escaped
     "Header and first cells of columns, for a private pane."
-    short = lambda text: text if text is None or len(text) <= 60 else f"{text[:59]}…"
-    rows = [[o.id, o.column.header, *map(short, o.column.cells[:n].to_pylist())] for o in columns]
-    return _html(pd.DataFrame(rows).fillna("").set_axis(["id", "header", *[""] * (len(rows[0]) - 2)], axis=1))
+    short = lambda text: "∅" if text is None else text if len(text) <= 60 else f"{text[:59]}…"
+    rows = [(o.id, o.column.header, " │ ".join(map(short, o.column.cells[:n].to_pylist()))) for o in columns]
+    return _html(pd.DataFrame(rows, columns=["id", "header", "first cells"]))
 
 # %% ../nbs/85_explore.ipynb #321e9282
 def _button(n, most, right, hint):
@@ -297,12 +302,15 @@ def matrix_buttons(
     buttons = {(i, j): _button(n, most, i == j, hint(n, i, j)) for (i, j), n in counts.stack().items()}
     for (i, j), o in buttons.items(): o.on_click(lambda _, i=i, j=j: chosen(i, j))
     rows = [o for i in counts for o in (Label(i), *(buttons[i, j] for j in counts))]
-    head = [Label("label ↓  answer →"), *map(Label, counts)]
-    grid = GridBox([*head, *rows], layout=Layout(grid_template_columns=f"8.5rem repeat({len(counts)}, 5.6rem)"))
+    shape = Layout(grid_template_columns=f"8rem repeat({len(counts)}, 5.4rem)", padding="0 0 0 8px")
+    grid = GridBox([Label("label ↓  answer →"), *map(Label, counts), *rows], layout=shape)
     grid.buttons = buttons
     return grid
 
 # %% ../nbs/85_explore.ipynb #0d882ae0
+_PARTS = "Features that spoke most, for and against", "Nearest training columns"
+
+# %% ../nbs/85_explore.ipynb #d93f6028
 def column_card(
     explored:Explored, # of which columns
     i:int # which one
@@ -310,11 +318,12 @@ def column_card(
     "What spoke for and against the answer about a column, and what is like it."
     o = explored.table.loc[i]
     said = f"<b>{escape(o.id)}</b> ({o.side}): labelled {o.label}, answered {o.answer} with {o.confidence:.1%}"
-    spoke = spoken(explored, i).rename(columns=dict(answer=f"for {o.answer}", label=f"for {o.label}"))
+    spoke = spoken(explored, i).rename(columns=dict(answer=f"adds to {o.answer}", label=f"adds to {o.label}"))
     if o.answer == o.label: spoke = spoke.iloc[:, :-1]
-    like = nearest(explored, i).drop(columns="side")
-    parts = ["Features that spoke most, for and against", _html(spoke), "Nearest training columns", _html(like)]
-    return "<br>".join([said, *parts])
+    spoke = spoke.assign(**spoke.filter(like="adds to").map("{:+.3f}".format))
+    parts = dict(zip(_PARTS, (spoke, nearest(explored, i).drop(columns="side"))))
+    columns = "".join(f"<div><b>{title}</b>{_html(frame)}</div>" for title, frame in parts.items())
+    return f"{said}<div style='display: flex; flex-wrap: wrap; gap: 0 2rem'>{columns}</div>"
 
 # %% ../nbs/85_explore.ipynb #15bad032
 def _told(say, work):
@@ -337,7 +346,7 @@ class Desk:
 
         self.explored, self.feedback_path, self.side, wide = explored, feedback_path, side, w.Layout(width="34rem")
         self.said, self.card, self.saved = w.HTML("Click a number."), w.HTML(), w.HTML()
-        self.listed, self.panes = w.Select(rows=7, layout=wide), [private_pane() for _ in range(2 * show_cells)]
+        self.listed, self.panes = w.Select(rows=5, layout=wide), [private_pane() for _ in range(2 * show_cells)]
         self.label = w.Dropdown(options=explored.classifier.classes, description="It is")
         self.save = w.Button(description="Save correction", icon="check", disabled=True)
         self.matrix = matrix_buttons(confusion(explored, side), _told(self.say, self.list))
@@ -351,7 +360,7 @@ class Desk:
     def list(self, label, answer):
         "List the columns behind a cell, and show the first."
         rows = behind(self.explored, label, answer, self.side)
-        self.said.value = f"{len(rows)} of {label} {'are right' if label == answer else f'taken for {answer}'}"
+        self.said.value = f"<b>{len(rows)} of {label} {'found' if label == answer else f'taken for {answer}'}</b>"
         self.listed.options = [(f"{o.id}   {o.confidence:.1%}", i) for i, o in rows.iterrows()]
         for pane in self.panes[:1]: pane.send(cells_page([self.explored.dataset.columns[i] for i in rows.index[:50]]))
         self.listed.index = 0

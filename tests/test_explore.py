@@ -35,6 +35,8 @@ from datacloak_nb.splits import grouped_folds, split_dataset, split_manifest
 
 HEADER = "canaryQ7X9ZWheader"
 BIN = Path(sysconfig.get_path("scripts"))
+SETTINGS = {"@jupyter-widgets/jupyterlab-manager/plugin": dict(saveState=True),
+            "@jupyterlab/apputils-extension/notification": dict(fetchNews="false")}
 BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
 
@@ -156,9 +158,10 @@ def free_port():
 def lab(finished, tmp_path):
     "JupyterLab on a folder with the notebook, told to save the state of widgets; the URL of the notebook."
     home, desk = tmp_path / "home", tmp_path / "desk"
-    settings = home / "lab/user-settings/@jupyter-widgets/jupyterlab-manager/plugin.jupyterlab-settings"
-    settings.parent.mkdir(parents=True)
-    settings.write_text('{"saveState": true}')
+    for plugin, wish in SETTINGS.items():
+        settings = home / "lab/user-settings" / f"{plugin}.jupyterlab-settings"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(json.dumps(wish))
     desk.mkdir()
     notebook = nbformat.read(pipeline_path("explore"), 4)
     cell = next(c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
@@ -167,8 +170,7 @@ def lab(finished, tmp_path):
     nbformat.write(notebook, desk / "explore.ipynb")
     port, places = free_port(), {f"JUPYTER_{o}_DIR": str(home) for o in ("CONFIG", "DATA", "RUNTIME")}
     command = [BIN / "jupyter-lab", "--no-browser", "--allow-root", f"--port={port}", "--IdentityProvider.token=open",
-               f"--ServerApp.root_dir={desk}", "--LabApp.news_url=None", "--ServerApp.log_level=ERROR",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+               f"--ServerApp.root_dir={desk}", "--ServerApp.log_level=ERROR"]
     with open(tmp_path / "lab.log", "wb") as log:
         server = subprocess.Popen(command, cwd=desk, env=os.environ | places, stdout=log, stderr=log)
     try:
@@ -197,9 +199,7 @@ def page():
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
     with sync_api.sync_playwright() as play:
         opened = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        made = opened.new_page(viewport=dict(width=1280, height=1700))
-        yield made
-        if os.environ.get("EXPLORE_DBG"): made.screenshot(path=os.environ["EXPLORE_DBG"])
+        yield opened.new_page(viewport=dict(width=1600, height=1300))
         opened.close()
 
 
@@ -207,7 +207,7 @@ def test_click_list_and_correct_in_jupyterlab(lab, page, explored, tmp_path):
     counts = confusion(explored)
     label, answer = next((i, j) for i in counts for j in counts if i != j and counts.loc[i, j])
     page.goto(lab.url)
-    page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=40_000)
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=40_000) # sooner, it asks for a kernel
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     cell = page.get_by_title(f"{counts.loc[label, answer]} columns of {label} are taken for {answer}")
@@ -218,8 +218,8 @@ def test_click_list_and_correct_in_jupyterlab(lab, page, explored, tmp_path):
     assert page.get_by_text(CANARY).count() and page.locator("select[size] option").count() == counts.loc[label, answer]
     page.get_by_role("button", name="Save correction").click()
     page.get_by_text("1 wait for a review").wait_for()
-    cell.scroll_into_view_if_needed()
-    page.screenshot(path=os.environ.get("EXPLORE_PICTURE", tmp_path / "explore.png"))
+    cell.evaluate("o => o.scrollIntoView()")
+    page.screenshot(path=tmp_path / "explore.png")
     assert [o.label for o in open_feedback(lab.feedback).columns("pending")] == [label]
     saved = lab.folder / "explore.ipynb"
     before = saved.stat().st_mtime_ns

@@ -17,6 +17,7 @@ from datacloak_nb.config import load_config, save_config
 from datacloak_nb.deploy.bundle import open_bundle
 from datacloak_nb.deploy.card import parse_config
 from datacloak_nb.evaluation.metrics import load_metrics
+from datacloak_nb.explore import explore_run
 from datacloak_nb.monitoring.reference import read_reference
 from datacloak_nb.predict import ClassifierError, find_bundle, load_classifier
 from datacloak_nb.runs import main, pipeline_path
@@ -107,6 +108,12 @@ def test_split_keeps_tables_together(finished):
     rows = pd.DataFrame(json.loads((finished / "splits.json").read_text())["columns"])
     assert (rows[rows.side != ""].groupby("table").side.nunique() == 1).all()
     assert set(rows.side) >= {"train", "validation", "test"}
+
+
+def test_explorer_takes_the_run(finished, canary_dataset):
+    table = explore_run(finished, canary_dataset).table.query("side == 'test'")
+    measured = load_metrics(finished / "metrics.json")[load_classifier(finished).kind]
+    assert (table.label == table.answer).mean() == pytest.approx(measured.accuracy) and len(table) == measured.n
 
 
 def test_report_loads_nothing(finished):
