@@ -197,6 +197,7 @@ def test_no_star_imports_and_no_parent_paths(path):
 
 @notebook
 def test_outputs_are_the_same_at_every_run(path):
+    assert "widgets" not in json.loads(path.read_bytes())["metadata"], "run without storing the state of widgets"
     outputs = [o for c in cells(path) for o in c["outputs"]]
     assert [o["ename"] for o in outputs if o["output_type"] == "error"] == []
     text = json.dumps([o.get("text") or {k: v for k, v in o.get("data", {}).items() if "text" in k} for o in outputs])
