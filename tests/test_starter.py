@@ -1,7 +1,12 @@
 """The model that comes with the package is small, whole and of free columns; one pipeline makes it again."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +76,12 @@ def test_what_is_too_large_or_damaged_leaves_the_place_as_it_was(made, tmp_path,
     (trained / "reference.json").write_bytes(b"{}")
     with pytest.raises(Exception, match="reference.json"): keep_starter(run / "train", place)
     assert contents(place) == before and [o.name for o in place.parent.iterdir() if o.name.startswith(".")] == []
+
+
+def test_the_first_scan_prints_what_the_readme_says(tmp_path):
+    root = Path(__file__).parents[1]
+    commands, said = re.findall(r"```(?:sh|text)\n(.*?)```", (root / "README.md").read_text("utf-8"), re.S)[:2]
+    commands = commands.replace("make install\n", "").replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+    told = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=os.environ | dict(COLUMNS="100", TERM="dumb"),
+                          capture_output=True, text=True, check=True).stdout
+    assert [o.rstrip() for o in told.strip().splitlines()] == said.strip().splitlines()
