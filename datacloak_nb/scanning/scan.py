@@ -23,7 +23,7 @@ from ..files import write_json
 from ..labels import LABELS
 from ..predict import Classifier, ClassifierError, load_classifier
 from .delimited import ReadError
-from .reading import read_tables
+from .reading import read_tables, shown
 from ..starter import starter_folder
 from ..store import Store
 
@@ -108,7 +108,7 @@ def scan_file(
     for table in read_tables(path):
         answers = classify(table.frame, classifier)
         if samples: answers["samples"] = _samples(table.frame)
-        yield Scanned(str(path), table.name, table.how, table.rows, answers)
+        yield Scanned(shown(path), table.name, table.how, table.rows, answers)
 
 # %% ../../nbs/82_scanning.scan.ipynb #2e8f8e0d
 def scan(
@@ -167,11 +167,11 @@ def _terminal_table(title, answers, width):
         if i in left_out: continue
         table.add_column(o, justify="right" if right else "left", no_wrap=0 < i < 7, min_width=least,
                          overflow="ellipsis" if i else "fold")
-    shown = [*answers.columns]
-    if "samples" in shown: table.add_column("samples")
+    samples = "samples" in answers
+    if samples: table.add_column("samples")
     for o, name in zip(answers.itertuples(index=False), _named(answers)):
         cells = [cell for i, cell in enumerate(_cells_of(o, name)) if i not in left_out]
-        table.add_row(*cells, *([Text(_printable(" | ".join(o.samples)))] if "samples" in shown else []))
+        table.add_row(*cells, *([Text(_printable(" | ".join(o.samples)))] if samples else []))
     return table
 
 # %% ../../nbs/82_scanning.scan.ipynb #3c835a52
@@ -216,7 +216,7 @@ def _parser():
     "Options of the command."
     parser = argparse.ArgumentParser("datacloak-scan", description="Tell what the columns of tables hold.", epilog=(
         "Exit codes: 0 done, 1 --fail-on was met, 2 asked wrongly or no model, 3 a file could not be read."))
-    parser.add_argument("paths", nargs="+", help="files, folders, patterns, or - for the standard input")
+    parser.add_argument("paths", nargs="+", help="files, folders, patterns, URLs, or - for the standard input")
     parser.add_argument("--model", help="run, bundle or store; by default DATACLOAK_STORE or the one in the package")
     parser.add_argument("--format", choices=["table", *_FORMATS], default="table")
     parser.add_argument("--only", choices=["sentiment"], help="show only columns worth a sentiment analysis")
@@ -240,7 +240,7 @@ def scan_all(
     scanned, problems = [], {}
     for path in tqdm(files, disable=len(files) < 2 or not sys.stderr.isatty(), leave=False):
         try: scanned.extend(scan_file(path, classifier, samples))
-        except DataCloakError as e: problems[path] = str(e)
+        except DataCloakError as e: problems[shown(path)] = str(e)
     return scanned, problems
 
 # %% ../../nbs/82_scanning.scan.ipynb #8219c795
