@@ -237,7 +237,8 @@ def correct(
 )->str: # what was saved; `FeedbackError` if an earlier correction says otherwise
     "Save a correction of the label of a column; `ExploreError` without a folder."
     if not feedback_path: raise ExploreError("nothing was saved: name a folder for corrections as feedback_path")
-    o, feedback = explored.dataset.columns[i], open_feedback(feedback_path, explored.classifier.classes)
+    if label == (o := explored.dataset.columns[i]).label: raise ExploreError(f"{o.id} is labelled {label}: say another")
+    feedback = open_feedback(feedback_path, explored.classifier.classes)
     new = add_columns(feedback, [replace(o, id=f"feedback-{o.id}-{label}", label=label, alt="", source="feedback")])
     if not new: return f"{o.id} as {label} is there already."
     return f"Saved {o.id} as {label}; {len(feedback.columns('pending'))} wait for a review."

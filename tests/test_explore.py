@@ -112,9 +112,9 @@ def test_other_columns_are_refused(finished, tiny_columns, tmp_path):
 
 
 def headless(output, source=None, **parameters):
-    "Run the notebook as papermill does; the executed one."
+    "Run the notebook as papermill does, in the folder of its output; the executed one."
     papermill.execute_notebook(source or pipeline_path("explore"), output, parameters, kernel_name="python3",
-                               progress_bar=False)
+                               progress_bar=False, cwd=output.parent)
     return nbformat.read(output, 4)
 
 
@@ -138,6 +138,12 @@ def test_headless_on_a_run_with_clicks_and_no_cell_in_the_notebook(finished, exp
     state = json.dumps(made.metadata.widgets)
     assert "Features that spoke most" in state and "Nearest training columns" in state
     assert files_holding(tmp_path) == files_holding(tmp_path, HEADER) == []
+
+
+def test_headless_without_a_run(tmp_path):
+    said = shown(headless(tmp_path / "out.ipynb"))
+    assert "there is no finished run" in said and "Model made-up" in said and "image/png" in said
+    assert [o.name for o in tmp_path.iterdir()] == ["out.ipynb"]
 
 
 def test_headless_refuses_what_it_does_not_take(finished, tmp_path):
@@ -217,10 +223,13 @@ def test_click_list_and_correct_in_jupyterlab(lab, page, explored, tmp_path):
     page.get_by_text(HEADER).first.wait_for()
     assert page.get_by_text(CANARY).count() and page.locator("select[size] option").count() == counts.loc[label, answer]
     page.get_by_role("button", name="Save correction").click()
+    page.get_by_text(f"is labelled {label}: say another").wait_for()
+    page.get_by_label("It is").select_option(answer)
+    page.get_by_role("button", name="Save correction").click()
     page.get_by_text("1 wait for a review").wait_for()
     cell.evaluate("o => o.scrollIntoView()")
     page.screenshot(path=tmp_path / "explore.png")
-    assert [o.label for o in open_feedback(lab.feedback).columns("pending")] == [label]
+    assert [o.label for o in open_feedback(lab.feedback).columns("pending")] == [answer]
     saved = lab.folder / "explore.ipynb"
     before = saved.stat().st_mtime_ns
     page.keyboard.press("Control+s")
