@@ -286,7 +286,7 @@ def _button(n, most, right, hint):
 
     shade = 0 if right else .8 * n / max(most, 1)
     style = dict(button_color="#f3f5f7" if right else to_hex(colormaps["Blues"](shade)),
-                 text_color="white" if shade > .5 else "#222222", font_weight="bold" if right else "normal")
+                 text_color="white" if shade > .65 else "#222222", font_weight="bold" if right else "normal")
     return Button(description=str(n) if n else "·", disabled=not n, tooltip=hint, style=style,
                   layout=Layout(width="auto", margin="1px"))
 
