@@ -7,7 +7,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export TF_ENABLE_ONEDNN_OPTS ?= 0
 export JUPYTER_PLATFORM_DIRS ?= 1
 
-.PHONY: install train test export clean-notebooks readme lock
+.PHONY: install train test docs export clean-notebooks readme lock
 
 install: .venv/installed
 
@@ -29,6 +29,10 @@ test: install
 	$(BIN)/ruff check
 	$(BIN)/nbdev_test --file_re '^([0-9]|index)'
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+# The documentation site, in site/: open site/index.html
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build -q
 
 export: install
 	$(BIN)/nbdev_export
