@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from datacloak_nb.config import load_config, save_config
@@ -17,6 +18,7 @@ from datacloak_nb.deploy.bundle import PICKED, open_bundle
 from datacloak_nb.deploy.card import parse_config
 from datacloak_nb.predict import find_bundle
 from datacloak_nb.runs import run_pipeline, start_run
+from datacloak_nb.scanning.scan import classify
 from datacloak_nb.starter import LARGEST, StarterError, is_permissive, keep_starter, starter_folder
 from datacloak_nb.verify import verify_bundle
 
@@ -85,3 +87,21 @@ def test_the_first_scan_prints_what_the_readme_says(tmp_path):
     told = subprocess.run(["bash", "-ec", commands], cwd=tmp_path, env=os.environ | dict(COLUMNS="100", TERM="dumb"),
                           capture_output=True, text=True, check=True).stdout
     assert [o.rstrip() for o in told.strip().splitlines()] == said.strip().splitlines()
+
+
+MIXED = dict(
+    text_long=["The room was clean, but the heating did not work.", "La habitación era pequeña y daba a la calle.",
+               "Das Frühstück war sehr gut und das Personal freundlich.", "部屋はとても清潔で、スタッフも親切でした。",
+               "服务很好，但是房间有点小，晚上也有点吵。", "Le petit déjeuner était froid et le service lent.",
+               "الغرفة كانت نظيفة والموظفون لطفاء جدا.", "Номер был чистым, но завтрак нам не понравился.",
+               "객실은 깨끗했지만 밤에 너무 시끄러웠습니다.", "A cama era confortável e a vista, maravilhosa."],
+    text_short=["Anna Müller", "田中 太郎", "Jean Dupont", "Иван Петров", "محمد علي", "María García", "김민수",
+                "Olga Nowak", "John Smith", "Zoë Jansen"],
+    datetime=["12 mars 2021", "3. Januar 2020", "2022年5月1日", "5 de mayo de 2019", "March 3, 2018", "1 июня 2020 г.",
+              "7 ottobre 2017", "2019-02-11", "14 lutego 2016", "9 de abril de 2021"])
+
+
+def test_a_column_may_mix_languages():
+    headers = dict(text_long="comment", text_short="name", datetime="released")
+    said = classify(pd.DataFrame(MIXED).rename(columns=headers))
+    assert list(said.type) == list(MIXED) and said.sentiment.tolist() == pytest.approx([0.75, 0.1, 0.04], abs=0.1)
