@@ -1786,6 +1786,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                                                                                      'datacloak_nb/scanning/delimited.py'),
                                                  'datacloak_nb.scanning.delimited._usual_width': ( 'scanning.delimited.html#_usual_width',
                                                                                                    'datacloak_nb/scanning/delimited.py'),
+                                                 'datacloak_nb.scanning.delimited._width': ( 'scanning.delimited.html#_width',
+                                                                                             'datacloak_nb/scanning/delimited.py'),
                                                  'datacloak_nb.scanning.delimited.find_delimited': ( 'scanning.delimited.html#find_delimited',
                                                                                                      'datacloak_nb/scanning/delimited.py'),
                                                  'datacloak_nb.scanning.delimited.find_dialect': ( 'scanning.delimited.html#find_dialect',

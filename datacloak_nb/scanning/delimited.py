@@ -166,11 +166,23 @@ def find_dialect(
 # %% ../../nbs/80_scanning.delimited.ipynb #4c6a1f62
 def _filled(row): return sum(bool(o.strip()) for o in row)
 
+# %% ../../nbs/80_scanning.delimited.ipynb #bd312251
+def _typed(cell): return bool(_TYPED.fullmatch(cell))
+
 # %% ../../nbs/80_scanning.delimited.ipynb #7e8d90da
 def _usual_width(rows):
     "Cells of most rows; of the longer ones, if there are as many."
     counts = Counter(len(o) for o in rows if _filled(o))
     return max(counts, key=lambda o: (counts[o], o), default=0)
+
+# %% ../../nbs/80_scanning.delimited.ipynb #6829731e
+def _width(rows):
+    "Cells of a row: of most, or of a first row that names more, where some rows leave out the last ones."
+    usual, filled = _usual_width(rows), [o for o in rows if _filled(o)]
+    names = [o.strip() for o in filled[0]] if filled else []
+    if len(names) <= usual or usual < 2 or not all(0 < len(o) < 40 and not _typed(o) for o in names): return usual
+    longer = [o for o in filled[1:] if len(o) > usual]
+    return len(names) if longer and len(set(names)) == len(names) == max(map(len, filled)) else usual
 
 # %% ../../nbs/80_scanning.delimited.ipynb #82df7742
 def _is_comment(row, width):
@@ -203,9 +215,6 @@ def _end(rows, width):
     end = len(rows)
     while end > 2 and is_note(rows[end - 1]): end -= 1
     return end
-
-# %% ../../nbs/80_scanning.delimited.ipynb #bd312251
-def _typed(cell): return bool(_TYPED.fullmatch(cell))
 
 # %% ../../nbs/80_scanning.delimited.ipynb #fab91bd1
 def _typed_columns(rows, width):
@@ -291,7 +300,7 @@ def find_table(
     rows # lists of texts, of any length
 )->Layout: # `ReadError` if there is no cell
     "The table in rows."
-    width = _usual_width(rows)
+    width = _width(rows)
     rows = [o for o in rows if _filled(o) and not _is_comment(o, width)]
     if not rows: raise ReadError("it is empty: expected a table")
     begin, end = _begin(rows, width), _end(rows, width)
@@ -309,5 +318,5 @@ def find_delimited(
     lines = _lines(text)
     dialect = find_dialect(lines)
     lines = lines[re.fullmatch(r"\ufeff?sep=.\n", lines[0]) is not None:]
-    width = _usual_width(split_rows(lines[:_LOOKED_AT], dialect))
+    width = _width(split_rows(lines[:_LOOKED_AT], dialect))
     return find_table(split_rows(lines, dialect, width)), dialect, width
