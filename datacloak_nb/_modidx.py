@@ -1929,6 +1929,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                             'datacloak_nb.scanning.scan.find_files': ( 'scanning.scan.html#find_files',
                                                                                        'datacloak_nb/scanning/scan.py'),
                                             'datacloak_nb.scanning.scan.main': ('scanning.scan.html#main', 'datacloak_nb/scanning/scan.py'),
+                                            'datacloak_nb.scanning.scan.pandera_sketch': ( 'scanning.scan.html#pandera_sketch',
+                                                                                           'datacloak_nb/scanning/scan.py'),
                                             'datacloak_nb.scanning.scan.scan': ('scanning.scan.html#scan', 'datacloak_nb/scanning/scan.py'),
                                             'datacloak_nb.scanning.scan.scan_all': ( 'scanning.scan.html#scan_all',
                                                                                      'datacloak_nb/scanning/scan.py'),

@@ -1,5 +1,6 @@
 """`datacloak-scan` answers for every kind of file, says what it cannot read, and shows no cell unless asked."""
 
+import ast
 import bz2
 import gzip
 import io
@@ -300,3 +301,12 @@ def test_a_file_behind_a_url_is_read(scan, tmp_path):
     assert (code, [o["column"] for o in json.loads(out)[0]["columns"]]) == (0, list(FRAME))
     code, out, err = scan("nothing://a/b.csv")
     assert code == 3 and "nothing://a/b.csv" in err
+
+
+def test_a_schema_in_python_names_the_columns_and_holds_no_cell(scan, tmp_path):
+    header = "a'b\"c\\ {x}"
+    FRAME.rename(columns=dict(stars=header)).to_csv(tmp_path / "a.csv", index=False)
+    code, _, _ = scan(tmp_path / "a.csv", "--schema", tmp_path / "a.py")
+    text = (tmp_path / "a.py").read_text("utf-8")
+    named = [o.value for d in ast.walk(ast.parse(text)) if isinstance(d, ast.Dict) for o in d.keys]
+    assert code == 0 and named == [header, "review", "day"] and CANARY not in text
