@@ -26,6 +26,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '', 'doc_host': '', 'git_url
                                       'datacloak_nb.archive._parameters': ('archive.html#_parameters', 'datacloak_nb/archive.py'),
                                       'datacloak_nb.archive._parser': ('archive.html#_parser', 'datacloak_nb/archive.py'),
                                       'datacloak_nb.archive._picture': ('archive.html#_picture', 'datacloak_nb/archive.py'),
+                                      'datacloak_nb.archive._pipeline': ('archive.html#_pipeline', 'datacloak_nb/archive.py'),
                                       'datacloak_nb.archive._prune': ('archive.html#_prune', 'datacloak_nb/archive.py'),
                                       'datacloak_nb.archive._record': ('archive.html#_record', 'datacloak_nb/archive.py'),
                                       'datacloak_nb.archive._render': ('archive.html#_render', 'datacloak_nb/archive.py'),

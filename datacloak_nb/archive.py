@@ -188,6 +188,11 @@ def _source(folder):
     return folder / "challenger" if (folder / "challenger").is_dir() else folder
 
 # %% ../nbs/69_archive.ipynb #921bb4ce
+def _pipeline(folder):
+    "The pipeline that a folder is called after: the first word of its name."
+    return next(iter(re.findall(r"[a-z_]+", folder.name)), folder.name)
+
+# %% ../nbs/69_archive.ipynb #795451b2
 def read_run(
     folder:Path,  # that may be of a run
     now:datetime|None=None # in UTC; tells what is at work from what was interrupted
@@ -201,7 +206,7 @@ def read_run(
     version, kind = _bundle(source)
     kind, test = _test(source, kind)
     return Run(
-        folder, notebook.stem if notebook else folder.name.rpartition("-")[2],
+        folder, notebook.stem if notebook else _pipeline(folder),
         _state(folder, record, now or datetime.now(UTC)), began, **told,
         outcome=_outcome(folder), data=str(_json(source / "splits.json").get("hash", "")), bundle=version, model=kind,
         test=test, figures=_figures(test, _json(folder / "benchmark.json")))
