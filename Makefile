@@ -27,7 +27,7 @@ train: install
 # Lint, run the notebooks of the library, then the tests; the tests also check that what is generated is in sync.
 test: install
 	$(BIN)/ruff check
-	$(BIN)/nbdev_test --file_re '^([0-9]|index)'
+	$(BIN)/nbdev_test --file_re '^([0-9]|index|explore)'
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 # The documentation site, in site/: open site/index.html
