@@ -2,13 +2,16 @@
 
 import ast
 import bz2
+import getpass
 import gzip
 import io
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy
 from conftest import CANARY
 
 from datacloak_nb.labels import LABELS
@@ -292,6 +296,42 @@ def test_tables_of_a_server_are_sampled_and_its_password_is_not_told(scan, shop)
     assert code == 0 and {o["table"] for o in json.loads(out)} == {"stars", "tags"}
     assert CANARY not in out + err
     code, out, err = scan(secret.replace("/postgres?", "/nowhere?"))
+    assert code == 3 and "OperationalError" in err and CANARY not in out + err
+
+
+@pytest.fixture
+def mariadb():
+    "The URL of a MariaDB server with a table."
+    if not shutil.which("mariadbd"): pytest.skip("no MariaDB: apt install mariadb-server")
+    with tempfile.TemporaryDirectory() as folder:
+        data, socket, user = f"--datadir={folder}/data", f"{folder}/socket", f"--user={getpass.getuser()}"
+        subprocess.run(["mariadb-install-db", "--no-defaults", data, user, "--auth-root-authentication-method=normal"],
+                       check=True, capture_output=True)
+        server = subprocess.Popen(["mariadbd", "--no-defaults", data, user, "--skip-networking", f"--socket={socket}"],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        url = f"mysql://root@localhost/test?unix_socket={socket}"
+        with closing(wait_for(url)) as c:
+            c.exec_driver_sql("CREATE TABLE stars AS SELECT seq AS `n o`, CONCAT('guest ', seq) AS guest "
+                              "FROM seq_1_to_50000")
+            c.commit()
+        yield url
+        server.terminate()
+        server.wait()
+
+
+def wait_for(url, seconds=30):
+    "A connection to a server that is about to start."
+    engine = sqlalchemy.create_engine(url.replace("mysql:", "mysql+pymysql:"), poolclass=sqlalchemy.NullPool)
+    for _ in range(10 * seconds):
+        try: return engine.connect()
+        except sqlalchemy.exc.OperationalError: time.sleep(0.1)
+    raise TimeoutError("the server does not start")
+
+
+def test_the_first_rows_of_mysql_are_read(scan, mariadb):
+    stars, = read_tables(mariadb)
+    assert (stars.name, list(stars.frame), len(stars.frame)) == ("stars", ["n o", "guest"], 20_000)
+    code, out, err = scan(mariadb.replace("root@", f"root:{CANARY}@"))
     assert code == 3 and "OperationalError" in err and CANARY not in out + err
 
 

@@ -279,6 +279,7 @@ def _database(path):
     if "://" not in str(path): return None
     try: url = sa.make_url(str(path))
     except sa.exc.ArgumentError: return None
+    if url.drivername in ("mysql", "mariadb"): url = url.set(drivername=f"{url.drivername}+pymysql")
     try: url.get_dialect()
     except sa.exc.NoSuchModuleError: return None
     return url
