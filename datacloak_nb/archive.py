@@ -91,7 +91,7 @@ def _at_work(folder, now):
     return now - datetime.fromtimestamp(newest, UTC) < _STILL
 
 # %% ../nbs/69_archive.ipynb #79cea13d
-_RESULTS = "models", "decision.json", "drift.json", "benchmark.json", "ablation.json", "variants.json"
+_RESULTS = "models", "decision.json", "drift.json", "benchmark.json", "ablation.json", "variants.json", "columns.csv"
 
 # %% ../nbs/69_archive.ipynb #e0dd5006
 def _state(folder, record, now):
