@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from .archive import enter
+from .archive.pages import enter
 from .columns import DataCloakError
 from .dataset import Dataset, content_hash, save_dataset
 from .evaluation.metrics import Frozen

@@ -16,8 +16,11 @@ import numpy as np
 import pytest
 from conftest import CANARY, files_holding
 
-from datacloak_nb import archive, runs
-from datacloak_nb.archive import ArchiveError, compare_runs, find_run, list_runs, main, read_run, save_answers
+from datacloak_nb import runs
+from datacloak_nb.archive import read
+from datacloak_nb.archive.command import main
+from datacloak_nb.archive.pages import compare_runs, save_answers, write_index
+from datacloak_nb.archive.read import ArchiveError, find_run, list_runs, read_run, remove_runs
 from datacloak_nb.evaluation.metrics import evaluate, save_metrics
 from datacloak_nb.files import write_text
 from datacloak_nb.labels import LABELS
@@ -30,8 +33,8 @@ NOW = datetime(2026, 6, 30, tzinfo=UTC)
 def notebook(folder, pipeline, days, statuses=("completed",), error=None, **parameters):
     "An executed notebook as papermill leaves it, begun `days` ago."
     began = NOW - timedelta(days=days)
-    told = dict(parameters=parameters, start_time=began.isoformat(), duration=540.0, exception=bool(error),
-                end_time=(began + timedelta(minutes=9)).isoformat())
+    told = dict(input_path=f"nbs/{pipeline}.ipynb", parameters=parameters, exception=bool(error),
+                start_time=began.isoformat(), duration=540.0, end_time=(began + timedelta(minutes=9)).isoformat())
     outputs = [dict(output_type="error", ename=error[0], evalue=error[1], traceback=[])] if error else []
     cells = [dict(cell_type="code", source="", outputs=outputs, metadata=dict(papermill=dict(status=o)))
              for o in statuses]
@@ -87,6 +90,18 @@ def test_how_each_run_ended_and_what_it_found(kept):
     assert found["g"].test.accuracy == pytest.approx(.9, abs=.05) and found["a"].seconds == 540
 
 
+def test_a_notebook_beside_its_folder_tells_of_the_run(kept):
+    for name, output_dir in (("out", "runs/b-train"), ("data", None), ("odd", 7), ("other", "elsewhere/b-train")):
+        told = notebook(kept / name, "train", 1, output_dir=output_dir) / "train.ipynb"
+        os.replace(told, kept / f"{name}.ipynb")
+    (kept / "b-train" / "train.ipynb").unlink()
+    run = read_run(kept / "b-train")
+    assert (run.state, run.pipeline, run.notebook, run.seconds) == ("finished", "train", "out.ipynb", 540)
+    assert run == next(o for o in list_runs(kept) if o.name == run.name)
+    page = write_index(kept).read_text()
+    assert 'href="out.ipynb"' in page and 'href="a-train/train.ipynb"' in page
+
+
 @pytest.mark.parametrize("name", ["train.ipynb", "metrics.json", "answers.csv", "splits.json", "decision.json",
                                   "drift.json", "benchmark.json", "models/x_v1/model_config.yaml"])
 def test_a_broken_file_breaks_no_page(kept, name):
@@ -96,13 +111,13 @@ def test_a_broken_file_breaks_no_page(kept, name):
     odd = b'{"metadata": 1, "results": [{}], "hash": [], "cells": [{}], "model_metadata": 1}'
     for content in (b"", b"{", b"[1]", b"\xff\xfe\x00", b"a: [\n\t", odd):
         path.write_bytes(content)
-        page = archive.write_index(kept).read_text()
+        page = write_index(kept).read_text()
         assert page.count("<tr>") == 9 and "b-train" in page
 
 
 def test_page_escapes_loads_nothing_and_tells_no_password(kept):
     notebook(kept / "<img src=x onerror=alert(1)>&'", "train", 1, data_path='"><script>alert(2)</script>')
-    page = archive.write_index(kept).read_text()
+    page = write_index(kept).read_text()
     assert "<img" not in page and page.count("<script") == 1 and "hush" not in page and "a:***@db" in page
     assert re.findall(r"https?://|@import|<link", page) == [] and "7 errors &lt;b&gt;" in page
 
@@ -122,7 +137,7 @@ def dump(page, folder):
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to show the page")
 def test_page_is_sorted_by_a_click(kept, tmp_path):
-    page = archive.write_index(kept)
+    page = write_index(kept)
     click = '<script>const at = [...document.querySelectorAll("th")].findIndex(o => o.textContent == "Accuracy"); ' \
             'document.querySelectorAll("th button")[at].click()</script></body>'
     clicked = write_text(tmp_path / "clicked.html", page.read_text().replace("</body>", click))
@@ -225,25 +240,25 @@ def test_nothing_is_removed_for_a_misspelt_store(kept, tmp_path, capsys):
 def test_links_and_strangers_are_not_removed(kept, tmp_path):
     outside = notebook(tmp_path / "outside", "train", 30)
     os.symlink(outside, kept / "z-train")
-    with pytest.raises(ArchiveError): archive.remove_runs([read_run(kept / "z-train")], kept)
-    with pytest.raises(ArchiveError): archive.remove_runs([read_run(outside)], kept)
+    with pytest.raises(ArchiveError): remove_runs([read_run(kept / "z-train")], kept)
+    with pytest.raises(ArchiveError): remove_runs([read_run(outside)], kept)
     assert (outside / "train.ipynb").is_file() and len(names(kept)) == 9
 
 
 def test_a_removal_that_was_stopped_is_finished_the_next_time(kept, monkeypatch):
     def stop(path): raise KeyboardInterrupt
 
-    monkeypatch.setattr(archive.shutil, "rmtree", stop)
-    with pytest.raises(KeyboardInterrupt): archive.remove_runs([find_run("a-", kept)], kept)
+    monkeypatch.setattr(read.shutil, "rmtree", stop)
+    with pytest.raises(KeyboardInterrupt): remove_runs([find_run("a-", kept)], kept)
     assert "a" not in names(kept) and list(kept.glob(".removed-*"))
     monkeypatch.undo()
-    archive.remove_runs([], kept)
+    remove_runs([], kept)
     assert not list(kept.glob(".removed-*"))
 
 
 # Real runs
 
-CODE = "import sys; from datacloak_nb.archive import train; sys.exit(train(sys.argv[1:]))"
+CODE = "import sys; from datacloak_nb.archive.command import train; sys.exit(train(sys.argv[1:]))"
 
 
 @pytest.fixture
@@ -279,7 +294,7 @@ def test_killed_run_is_at_work_until_it_is_killed(project, canary_dataset):
     process.wait()
     states += [o.state for o in list_runs(project / "runs")]
     assert states == ["running", "interrupted"]
-    archive.write_index(project / "runs")
+    write_index(project / "runs")
     assert files_holding(project, CANARY) == []
     assert main(["--runs", str(project / "runs"), "prune", "--interrupted", "--yes"]) == 0
     assert list_runs(project / "runs") == [] and Path(project / "runs" / "index.html").is_file()
