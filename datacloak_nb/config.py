@@ -100,6 +100,7 @@ class BoostingGrid(Section):
     min_samples_leaf: list[Count] = Field(min_length=1)
     l2_regularization: list[Annotated[float, Field(ge=0)]] = Field(min_length=1)
     max_features: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+    max_bins: list[Annotated[int, Field(ge=2, le=255)]] = Field(min_length=1)
 
 # %% ../nbs/05_config.ipynb #c18cb9d9
 class BoostingSearch(Search):
@@ -115,6 +116,7 @@ class GradientBoosting(Section):
     min_samples_leaf: Count
     l2_regularization: Annotated[float, Field(ge=0)]
     max_features: Annotated[float, Field(gt=0, le=1)]
+    max_bins: Annotated[int, Field(ge=2, le=255)]
     search: BoostingSearch
 
 # %% ../nbs/05_config.ipynb #80863ebc

@@ -83,13 +83,18 @@ TRAINERS = dict(rf=train_forest, gb=train_boosting, nn=train_network)
 TYPES = {kind: (kind,) for kind in TRAINERS} | dict(both=("rf", "nn"), all=("rf", "gb", "nn"))
 
 # %% ../nbs/38_training.ipynb #7dd54d59
-def out_of_fold(task, kind, refit):
-    "Probabilities of every training row by a model that was not fitted on it, float32 (rows, classes)."
-    p = np.zeros((len(task.y), len(task.classes)), np.float32)
+def answer_folds(task, kind, refit):
+    "Probabilities of each fold by a model that was fitted on the others."
     count, X, y, weights = counter(task.progress, f"{kind} on folds", len(task.folds)), task.X, task.y, task.weights
     work = lambda fold: refit(X[fold[0]], y[fold[0]], weights[fold[0]]).raw_proba(X[fold[1]])
-    for (_, held), answer in zip(task.folds, each_fold(work, task.folds, ALL_CORES if kind == "gb" else 1)):
-        p[held] = count(answer)
+    return map(count, each_fold(work, task.folds, ALL_CORES if kind == "gb" else 1))
+
+# %% ../nbs/38_training.ipynb #277efb19
+def out_of_fold(task, kind, refit, details=None):
+    "Probabilities of every training row by a model that was not fitted on it, float32 (rows, classes)."
+    p = np.zeros((len(task.y), len(task.classes)), np.float32)
+    answers = getattr(details, "answers", None) or answer_folds(task, kind, refit)
+    for (_, held), answer in zip(task.folds, answers): p[held] = answer
     return p
 
 # %% ../nbs/38_training.ipynb #1c3164dc
@@ -153,7 +158,7 @@ def train(
     rows, held = picking_rows(split.train, pick_on), split.validation[picking_rows(split.validation, pick_on)]
     for kind in TYPES[config.models.model_type]:
         model, refits[kind], details[kind] = TRAINERS[kind](task)
-        p[kind] = out_of_fold(task, kind, refits[kind])
+        p[kind] = out_of_fold(task, kind, refits[kind], details[kind])
         models[kind] = model.calibrated(p[kind][rows], task.y[rows])
     if config.models.model_type == "all":
         mixed, p["blend"] = blend(models, p, task.y, rows, task.classes)

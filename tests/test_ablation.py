@@ -88,9 +88,9 @@ def test_no_scored_row_reaches_smote(toy, oversampled, monkeypatch):
     folds = list(StratifiedKFold(2).split(X[:180], y[:180]))
     train(X, y, folds, split, KINDS, config())
     sides = [X[:180], *(X[:180][fit] for fit, _ in folds)]
-    # each kind: all of training, and the fit side of each fold; the two tree kinds once more in their search
-    assert len(oversampled) == 3 * 3 + 2 * 2
-    assert all(any(np.array_equal(rows, side) for side in sides) for rows in oversampled)
+    # each of the three kinds once: all of training, and the fit side of each fold (the two tree kinds in their search)
+    assert [sum(np.array_equal(rows, side) for rows in oversampled) for side in sides] == [3, 3, 3]
+    assert len(oversampled) == 9
 
 
 def test_every_kind_is_fitted_on_more_rows_by_smote(toy, oversampled):

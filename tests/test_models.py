@@ -101,6 +101,7 @@ def test_interrupted_search_resumes(tmp_path, fits):
     straight = search_forest(X, y, config())
     assert np.array_equal(straight.fold_scores, resumed.fold_scores)
     assert straight.table.equals(resumed.table) and straight.table.equals(again.table)
+    assert again.answers is None and [o.shape for o in straight.answers] == [(len(o), 3) for _, o in folds_of(X, y)]
 
 
 def test_more_draws_keep_the_finished_ones(tmp_path, fits):
@@ -266,9 +267,12 @@ def test_training_reads_no_test_row_and_picks_on_validation(tmp_path):
     trained = train(X, y, folds, split, KINDS, config(), tmp_path, lambda *args: seen.append(args))
     assert list(trained.models) == ["rf", "gb", "nn", "blend"] and trained.best == trained.scores.f1_macro.idxmax()
     assert {kind: len(scores) for kind, scores in trained.cv.items()} == dict(rf=3, gb=3, nn=3, blend=3)
-    assert {stage for stage, *_ in seen} == {
-        "forest search", "boosting search", "network", "rf on folds", "gb on folds", "nn on folds"}
+    assert {stage for stage, *_ in seen} == {"forest search", "boosting search", "network", "nn on folds"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["network.keras", "search.db"]
+    seen.clear() # the search is recalled, and its answers on the folds have to be made again
+    again = train(X, y, folds, split, KINDS, config(), tmp_path, lambda *args: seen.append(args))
+    assert {stage for stage, *_ in seen} == {"network", "rf on folds", "gb on folds", "nn on folds"}
+    assert all(np.array_equal(again.out_of_fold[kind], trained.out_of_fold[kind]) for kind in ("rf", "gb"))
 
 
 @pytest.mark.parametrize("kind", ["rf", "gb", "nn"])

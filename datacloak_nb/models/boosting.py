@@ -67,7 +67,7 @@ def staged_probabilities(
     return {k: p for k, p in enumerate(stages, 1) if k in sizes}
 
 # %% ../../nbs/33_models.boosting.ipynb #5e5bf883
-SETTINGS = "learning_rate", "max_leaf_nodes", "min_samples_leaf", "l2_regularization", "max_features"
+SETTINGS = "learning_rate", "max_leaf_nodes", "min_samples_leaf", "l2_regularization", "max_features", "max_bins"
 
 # %% ../../nbs/33_models.boosting.ipynb #05484600
 def boosting_space(

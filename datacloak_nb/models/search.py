@@ -10,7 +10,7 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -97,6 +97,7 @@ class Search:
     table: pd.DataFrame      # Settings, f1_macro (mean), deviation (over folds), nodes, megabytes
     fold_scores: np.ndarray  # (rows of the table, folds)
     chosen: int              # Row of the table
+    answers: list | None = None # What the chosen one said on each fold, float32; None if it was recalled
 
     @property
     def settings(self):
@@ -144,13 +145,14 @@ class Space:
 
 # %% ../../nbs/31_models.search.ipynb #067db60a
 def score_fold(space, X, y, weights, fold, classes, params):
-    "(Macro-F1, expected number of nodes) for each size, from one fit."
+    "(Macro-F1, expected number of nodes) for each size, and the answers of each, from one fit."
     fit, held = fold
     params = params | {space.size: max(space.sizes)}
     model = space.fit(X[fit], y[fit], classes, params, space.seed, weights[fit], space.imbalance)
     answers, nodes = space.stages(model, X[held], space.sizes), np.cumsum(space.nodes(model))
     growth = len(y) / len(fit) if space.grows else 1
-    return [(float(macro_f1(y[held], answers[k])), float(nodes[k - 1] * growth)) for k in space.sizes]
+    scored = [(float(macro_f1(y[held], answers[k])), float(nodes[k - 1] * growth)) for k in space.sizes]
+    return scored, [np.asarray(answers[k], np.float32) for k in space.sizes]
 
 # %% ../../nbs/31_models.search.ipynb #c832d3f2
 def run_search(
@@ -174,11 +176,16 @@ def run_search(
                                                                     space.sizes]))
     known = recall(study, space.plan)
     count = counter(progress, f"{space.name} search", len(space.plan) * len(folds), len(known) * len(folds))
-    for params in (o for i, o in enumerate(space.plan) if i not in known):
+    answers = {}
+    for i, params in enumerate(space.plan):
+        if i in known: continue
         work = partial(score_fold, space, X, y, weights, classes=classes, params=params)
-        record(study, params, values, [count(o) for o in each_fold(work, folds, space.jobs)])
+        scored, answers[i] = zip(*(count(o) for o in each_fold(work, folds, space.jobs)))
+        record(study, params, values, scored)
     known = recall(study, space.plan)
-    return summarize([known[i] for i in range(len(space.plan))], space, space.weights(len(classes)), limit)
+    found = summarize([known[i] for i in range(len(space.plan))], space, space.weights(len(classes)), limit)
+    candidate, size = divmod(found.chosen, len(space.sizes))
+    return replace(found, answers=[o[size] for o in answers[candidate]] if candidate in answers else None)
 
 # %% ../../nbs/31_models.search.ipynb #b93b8cbd
 def plot_search(
