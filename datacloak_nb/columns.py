@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_CELLS', 'CELL_CHARACTERS', 'DataCloakError', 'cell_text', 'Profile', 'Column', 'column_from_series',
-           'columns_from_frame', 'spread', 'Sample', 'sample_column', 'sample_series']
+           'columns_from_frame', 'spread', 'digit_zeros', 'Sample', 'sample_column', 'sample_series']
 
 # %% ../nbs/00_columns.ipynb #01156c00
 import json
 import math
+import unicodedata
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
@@ -176,6 +177,32 @@ def spread(
 # %% ../nbs/00_columns.ipynb #5873d5a8
 CELL_CHARACTERS = 1024
 
+# %% ../nbs/00_columns.ipynb #b4998f38
+@cache
+def digit_zeros()->tuple[int, ...]: # code points
+    "The zero of every script but ASCII; the digits 1 to 9 follow it."
+    return tuple(o for o in range(0x80, 0x30000) if unicodedata.decimal(chr(o), None) == 0)
+
+# %% ../nbs/00_columns.ipynb #d62c3389
+@cache
+def _digits():
+    "A pattern that finds digits of other scripts, and the translation of them."
+    pattern = "".join(f"{chr(o)}-{chr(o + 9)}" for o in digit_zeros())
+    return f"[{pattern}]", {o + i: str(i) for o in digit_zeros() for i in range(10)}
+
+# %% ../nbs/00_columns.ipynb #d145a920
+_FIRST_BYTE = chr(min(digit_zeros())).encode()[0] # below it lie the bytes of Latin, Greek and Cyrillic letters
+
+# %% ../nbs/00_columns.ipynb #8ee4f2cf
+def _ascii_digits(cells):
+    "Cells with the digits of all scripts written as 0 to 9."
+    _, _, data = cells.buffers()
+    if not data or np.frombuffer(data, np.uint8).max(initial=0) < _FIRST_BYTE: return cells
+    pattern, ascii = _digits()
+    found = pc.match_substring_regex(cells, pattern)
+    if not pc.any(found).as_py(): return cells
+    return pc.replace_with_mask(cells, found, pa.array([o.translate(ascii) for o in cells.filter(found).to_pylist()]))
+
 # %% ../nbs/00_columns.ipynb #9ece9bcd
 @dataclass(frozen=True)
 class Sample:
@@ -192,7 +219,7 @@ def _sample(header, array, profile=None):
     cells = cell_text(picked)
     if (pc.max(pc.binary_length(cells)).as_py() or 0) > CELL_CHARACTERS:
         cells = pc.utf8_slice_codeunits(cells, 0, CELL_CHARACTERS)
-    return Sample(header, cells, profile or _profile(array, present))
+    return Sample(header, _ascii_digits(cells), profile or _profile(array, present))
 
 # %% ../nbs/00_columns.ipynb #1aa6ad8e
 def sample_column(column:Column)->Sample:

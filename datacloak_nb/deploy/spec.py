@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from ruamel.yaml import YAML
 
-from ..columns import CELL_CHARACTERS, SAMPLE_CELLS, Column, cell_text, sample_column, spread
+from ..columns import CELL_CHARACTERS, SAMPLE_CELLS, Column, cell_text, digit_zeros, sample_column, spread
 from ..features.batch import CLASSES, PLACEHOLDERS, Batch, class_table, hash_segments, lower_table
 from ..features.header import HEADER_CHARACTERS, split_header
 from ..features.names import VERSION, feature_hash, features, function_words
@@ -76,8 +76,8 @@ def _tables():
     changed = np.flatnonzero(lower != np.arange(len(lower)))
     return dict(classes=classes, lower_case=[[int(o), int(lower[o])] for o in changed],
                 white_space=ranges(_where(pc.equal(pc.utf8_trim_whitespace(anyone), ""))),
-                placeholders=["", *PLACEHOLDERS], function_words=list(function_words()),
-                regex_classes=letters, case_folds=case_folds())
+                digit_zeros=list(digit_zeros()), placeholders=["", *PLACEHOLDERS],
+                function_words=list(function_words()), regex_classes=letters, case_folds=case_folds())
 
 # %% ../../nbs/55_deploy.spec.ipynb #8e5d7e43
 def _parameters():

@@ -46,12 +46,18 @@ def _candidates(batch, rules):
     return {rule: np.flatnonzero(_passes(rule, has, lengths)) for rule in rules}
 
 # %% ../../nbs/26_features.patterns.ipynb #7b28504b
+def _any_date(found):
+    "Indices of the cells in which a date or a time is found."
+    others = "time", "season", "month_name", "day_name"
+    return np.unique(np.concatenate([v for k, v in found.items() if k in others or k.startswith(("iso_", "date_"))]))
+
+# %% ../../nbs/26_features.patterns.ipynb #6893bbdd
 def match_cells(
     batch:Batch, # m distinct cells
     spare:bool=True # apply the cheap tests first; False is slower and gives the same
 )->dict[str, np.ndarray]: # pattern name, without prefix, to the ascending indices of the cells that match
     "Match every cell against every pattern."
-    patterns = [o for o in features() if o.family == "patterns"]
+    patterns = [o for o in features() if o.family == "patterns" and o.pattern]
     rules = {o.only_if: [] for o in patterns} if spare else {"": []}
     for o in patterns: rules[o.only_if if spare else ""].append(o)
     found = {o.name.removeprefix("pattern_"): np.zeros(0, int) for o in patterns}
@@ -61,7 +67,7 @@ def match_cells(
         for o in rules[rule]:
             hits = pc.match_substring_regex(cells, o.pattern).to_numpy(zero_copy_only=False)
             found[o.name.removeprefix("pattern_")] = index[hits]
-    return found
+    return found | dict(date_any=_any_date(found))
 
 # %% ../../nbs/26_features.patterns.ipynb #5103cdb6
 def pattern_features(

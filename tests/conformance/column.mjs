@@ -11,10 +11,19 @@ export function position(i, n, picked) {
   return (product - (product % (picked - 1))) / (picked - 1);
 }
 
-function sample(present, { sample_cells: size, cell_characters: length }) {
+/** Decimal digits of any script as 0 to 9. */
+function asciiDigits(points, spec) {
+  return points.map((point) => {
+    const zero = spec.tables.digit_zeros.findLast((zero) => zero <= point);
+    return point - zero < 10 ? 48 + point - zero : point;
+  });
+}
+
+function sample(present, spec) {
+  const { sample_cells: size, cell_characters: length } = spec.parameters;
   const whole = present.length <= size;
   const picked = whole ? present : Array.from({ length: size }, (_, i) => present[position(i, present.length, size)]);
-  return picked.map((cell) => textOf(codePoints(cell).slice(0, length)));
+  return picked.map((cell) => textOf(asciiDigits(codePoints(cell).slice(0, length), spec)));
 }
 
 function isPlaceholder(text, spec) {
@@ -36,7 +45,7 @@ function countedProfile(cells, present) {
 /** All that a record's raw input says to the families. */
 export function readColumn({ header, cells, profile }, spec) {
   const present = cells.filter((cell) => !isMissing(cell));
-  const sampled = sample(present, spec.parameters).map((text) => ({ text, count: 1 }));
+  const sampled = sample(present, spec).map((text) => ({ text, count: 1 }));
   const kept = sampled.filter(({ text }) => !isPlaceholder(text, spec));
   return {
     header: codePoints(header.replace(/\p{Surrogate}/gu, "?")).slice(0, spec.parameters.header_characters),

@@ -13,9 +13,10 @@ export function matches(spec, over, text) {
   return Object.fromEntries(features.map(({ name }) => [name, Number(spec.patterns[name].test(text))]));
 }
 
-/** The features that say in which share of the cells a pattern is found. */
+/** The features that say in which share of the cells a pattern, or any pattern of a date or time, is found. */
 export function patterns({ cells }, spec) {
-  const features = spec.features.filter((feature) => feature.over === "cells");
-  const found = (name) => share(cells, ({ text }) => spec.patterns[name].test(text));
-  return Object.fromEntries(features.map(({ name }) => [name, found(name)]));
+  const names = spec.features.filter((feature) => feature.over === "cells").map(({ name }) => name);
+  const moments = names.filter((name) => /^pattern_(iso_|date_|(time|season|month_name|day_name)$)/.test(name));
+  const found = (some) => share(cells, ({ text }) => some.some((name) => spec.patterns[name].test(text)));
+  return { pattern_date_any: found(moments), ...Object.fromEntries(names.map((name) => [name, found([name])])) };
 }
