@@ -77,6 +77,20 @@ class Draw:
                 for _ in range(self.rng.integers(low, high + 1))]
         return ("" if self.language in UNSPACED else " ").join(some)
 
+# %% ../nbs/13_synthetic.ipynb #4c8754d7
+@cache
+def _tongues():
+    "Languages that Babel knows well: the names of months, and of most countries."
+    from babel import Locale
+    from babel.localedata import locale_identifiers
+    known = [Locale.parse(o) for o in sorted(locale_identifiers()) if "_" not in o]
+    return [str(o) for o in known if len(o.territories) > 200 and o.months["format"]["wide"][1] != "M01"]
+
+# %% ../nbs/13_synthetic.ipynb #7b61a0e4
+def _tongue(d):
+    "The locale of the column, or as often one of all that Babel knows."
+    return d.locale if d.rng.random() < .5 else d.one(*_tongues())
+
 # %% ../nbs/13_synthetic.ipynb #1e5b5199
 def _title(d):
     "A headline."
@@ -96,6 +110,16 @@ def _spoken(d, voices):
     return d.each(lambda: d.one(*d.one(*voices)["sentences"]).replace("{n}", str(d.rng.integers(2, 5000))))
 
 # %% ../nbs/13_synthetic.ipynb #46689aab
+def _brief(d):
+    "Remarks of about ten words, or more often of some twenty characters in Japanese or Chinese."
+    if d.rng.random() < .4:
+        return d.each(lambda: " ".join(d.say(2, 2).split()[:d.rng.integers(8, 13)]))
+    sentences, least = languages()[d.one("ja", "zh")]["sentences"], d.rng.integers(14, 20)
+    end, most = d.one("", "。", "！", "…"), least + d.rng.integers(6, 16)
+    said = lambda: d.one(*sentences).replace("{n}", str(d.rng.integers(2, 50))).rstrip("。！")
+    return d.each(lambda: said()[:d.rng.integers(least, most)] + end)
+
+# %% ../nbs/13_synthetic.ipynb #858f3f5c
 TEXT_LONG = {
     "comment|review|feedback|opinion": lambda d: d.each(lambda: f"{d.say(1, 3)} {d.fake.sentence()}"),
     "comment|message|notes|body": lambda d: d.each(
@@ -105,6 +129,7 @@ TEXT_LONG = {
     "remark|reason|answer|note": lambda d: d.each(lambda: f"{_title(d)}. {d.say(1, 1)}"),
     "review|opinion|feedback|post": lambda d: d.each(lambda: f"{d.say(1, 2)} {d.fake.name()}, {d.fake.city()}."),
     "comment|message|review|q7": lambda d: _spoken(d, _voices(d)),
+    "comment|remark|reply|opinion": _brief,
     "message|body|email|ticket": lambda d: d.each(
         lambda: f"{d.fake.first_name()},\n\n{d.say(1, 3)}\n\n{d.fake.name()}"),
     "post|status_text|caption|answer": lambda d: d.each(
@@ -132,6 +157,15 @@ def _listed(d, make):
     return d.each(lambda: write([make() for _ in range(d.rng.integers(1, 5))]))
 
 # %% ../nbs/13_synthetic.ipynb #2b4f8055
+def _named(d):
+    "Lists of countries or of languages, as some language writes them."
+    from babel import Locale
+    from babel.lists import format_list
+    known = Locale.parse(_tongue(d))
+    names = sorted(d.one(known.territories, known.languages).values())
+    return d.each(lambda: format_list(d.rng.choice(names, d.rng.integers(1, 4)).tolist(), locale=known))
+
+# %% ../nbs/13_synthetic.ipynb #3db18850
 TEXT_SHORT = {
     "name|full_name|customer|author": lambda d: d.each(d.fake.name),
     "name|contact|person": lambda d: d.each(lambda: f"{d.fake.last_name()}, {d.fake.first_name()}"),
@@ -152,6 +186,7 @@ TEXT_SHORT = {
     "position|affiliation|role": lambda d: d.each(lambda: f"{d.fake.job()}, {d.fake.company()}"),
     "species|taxon|plant": lambda d: d.each(lambda: f"{d.latin.word().title()}us {d.latin.word()}ensis"),
     "subject|betreff|topic": lambda d: d.each(lambda: f"{d.one('Re: ', 'Fwd: ', 'AW: ', '')}{_title(d)}"),
+    "origin|markets|languages|destination": _named,
     "aliases|tags|symptoms|authors": lambda d: _listed(d, d.one(d.fake.word, d.fake.name, d.fake.city)),
 }
 
@@ -163,6 +198,18 @@ def _written(d, numbers, *styles):
     return [o.translate({44: ".", 46: ","}) for o in cells] if style.startswith(",") else cells
 
 # %% ../nbs/13_synthetic.ipynb #d88725f2
+def _local_amounts(d):
+    "Amounts of something, as some language writes them."
+    from babel.numbers import format_currency, format_decimal
+    from babel.units import format_unit
+    unit = d.one("mass-kilogram", "length-meter", "length-kilometer", "duration-hour", "volume-liter")
+    size, currency, tongue = d.one("short", "long"), d.latin.currency_code(), _tongue(d)
+    write = d.one(
+        lambda o: format_unit(o, unit, size, locale=tongue), lambda o: format_currency(o, currency, locale=tongue),
+        lambda o: format_decimal(o, locale=tongue))
+    return [write(float(o)) for o in d.rng.lognormal(d.rng.uniform(1, 8), 1, d.n).round(d.one(0, 1, 2))]
+
+# %% ../nbs/13_synthetic.ipynb #a86625ab
 NUMERIC = {
     "price|amount|total|cost": lambda d: _written(
         d, d.rng.lognormal(d.rng.uniform(1, 8), 1, d.n), "{:.2f}", "{:,.2f}", "${:,.2f}", "£{:.2f}", ",{:,.2f}",
@@ -175,6 +222,7 @@ NUMERIC = {
         d, d.rng.gamma(3, 20, d.n), "{:.1f}", "{:.0f} kg", "{:.1f} cm", "{:.2f}km", ",{:.1f} m", "{:.0f} min"),
     "value|change|temperature|balance": lambda d: _written(
         d, d.rng.normal(0, 10**d.rng.uniform(-2, 4), d.n), "{:.2f}", "{:+.1f}", "{:.3e}", ",{:.2f}", "{:.1f} °C"),
+    "weight|amount|distance|total": _local_amounts,
     "latitude|longitude|lat|lon": lambda d: _written(
         d, d.rng.normal(d.rng.uniform(-60, 60), 4, d.n), "{:.5f}", "{:.4f}", "{:.6f}"),
     "age|attempts|duration_days": lambda d: _written(d, d.rng.gamma(d.rng.uniform(1, 30), 2, d.n), "{:.0f}"),
@@ -217,24 +265,33 @@ def _dates(d, formats):
 
 # %% ../nbs/13_synthetic.ipynb #5df5d79c
 def _local_dates(d):
-    "Moments as the locale writes them."
+    "Days as some language writes them."
     from babel.dates import format_date
-    style = d.one("short", "medium", "long", "full", "MMM y", "d MMMM", "E d MMM")
-    return [format_date(o, style, d.locale) for o in _moments(d)]
+    style, tongue = d.one("short", "medium", "long", "full", "MMM y", "MMMM y", "d MMMM", "E d MMM"), _tongue(d)
+    return [format_date(o, style, tongue) for o in _moments(d)]
 
 # %% ../nbs/13_synthetic.ipynb #79dd4d7e
+def _local_times(d):
+    "Times, with or without the day, as some language writes them."
+    from babel.dates import format_datetime, format_time
+    style, write, tongue = d.one("short", "medium"), d.one(format_datetime, format_time), _tongue(d)
+    return [write(o, style, locale=tongue) for o in _moments(d)]
+
+# %% ../nbs/13_synthetic.ipynb #6fafc0bf
 def _calendar(d):
     "Names of months or of weekdays."
     from babel.dates import get_day_names, get_month_names
-    names = d.one(get_day_names, get_month_names)(d.one("wide", "abbreviated"), "stand-alone", d.locale)
+    names = d.one(get_day_names, get_month_names)(d.one("wide", "abbreviated"), "stand-alone", _tongue(d))
     return d.each(lambda: d.one(*names.values()))
 
-# %% ../nbs/13_synthetic.ipynb #ee31c528
+# %% ../nbs/13_synthetic.ipynb #dbb81bd1
 DATETIME = {
     "date|birth_date|created|due_date|published": lambda d: _dates(d, DATE_FORMATS),
     "timestamp|created_at|updated|time|logged": lambda d: _dates(d, TIME_FORMATS),
     "year|year_built|publication_year": lambda d: [str(o.year) for o in _moments(d)],
     "date|birth_date|created|due_date|deadline": _local_dates,
+    "date|day|published_on|died|since": _local_dates,
+    "time|created_at|last_seen|start": _local_times,
     "month|weekday|day": _calendar,
     "month|month_no": lambda d: _written(d, [o.month for o in _moments(d)], "{}", "{:02d}"),
     "day|day_of_month": lambda d: _written(d, [o.day for o in _moments(d)], "{}", "{:02d}"),
@@ -253,6 +310,11 @@ def _few(d, make):
     return d.several(dict.fromkeys(make() for _ in range(int(d.rng.integers(2, 3 + d.n // 8)))))
 
 # %% ../nbs/13_synthetic.ipynb #5385d31b
+def _pair(d, sets):
+    "Two values of one of some sets."
+    return d.several(d.rng.choice(d.one(*sets), 2, False).tolist())
+
+# %% ../nbs/13_synthetic.ipynb #aaf2f027
 CATEGORICAL = {
     "status|state|stage|priority": lambda d: d.several(d.one(*d.words["sets"])),
     "kind|category|type|group|segment": lambda d: d.several(d.one(*d.words["sets"])),
@@ -260,6 +322,10 @@ CATEGORICAL = {
     "city|office|branch|department": lambda d: _few(d, d.one(d.fake.city, d.fake.job)),
     "currency|language|locale": lambda d: _few(
         d, d.one(d.latin.currency_code, d.latin.language_code, d.latin.locale)),
+    "status|kind|channel|shift": lambda d: _pair(d, d.words["sets"]),
+    "sex|gender|area|role": lambda d: _pair(d, [o for o in d.words["sets"] if len(o) == 2]),
+    "city|winner|branch|team": lambda d: d.several([make() for make in [d.one(d.fake.city, d.fake.last_name)] * 2]),
+    "answer|choice|party|plan": lambda d: _pair(d, [[d.one(*o) for o in d.words["sets"]]]),
     "grade|class|size|sex|blood_type": lambda d: d.several(
         d.one("ABCDF", "MF", ("S", "M", "L", "XL"), ("male", "female"), ("A+", "B-", "0+"))),
     "kod|code|class_code|cat_no|dept|region": lambda d: _few(d, lambda: f"{d.rng.integers(1, 60):0{d.digits}d}"),
@@ -313,6 +379,9 @@ IDENTIFIER = {
         lambda: d.one(".", "_", "/").join(d.latin.words(int(d.rng.integers(2, 5))))),
     "isbn|iban|ean|account": lambda d: d.each(
         d.one(d.latin.isbn13, d.fake.iban, d.latin.ean13, d.latin.credit_card_number)),
+    "passport|tax_id|insurance_no|card|registration": lambda d: _coded(
+        d, "###-##-####", "### ### ###", "####-####-####-####", "# ## ## ## ### ###", "##.###.###-#", "########?",
+        "%#################", "?########", "????##??????######", "??## ???", "+## ### #######", "%" + "#" * 19),
     "color|colour|hex": lambda d: d.each(d.latin.hex_color),
     "customer_id|user_id|product_id|parent_id": lambda d: _few(d, lambda: str(d.rng.integers(1000, 10**6))),
 }
@@ -399,6 +468,11 @@ def _header(d, key, lost):
     if d.rng.random() < .15: name = d.one("customer_", "order_", "src_", "t_", "last_") + name
     return d.one(*_STYLES)(name)
 
+# %% ../nbs/13_synthetic.ipynb #819275d6
+def _lost(label, cells):
+    "The chance that the header of a column says nothing."
+    return 0 if label == "datetime" and all(o.strip().isdecimal() for o in cells if o) else .2
+
 # %% ../nbs/13_synthetic.ipynb #c2293d9b
 def _gapped(d, cells):
     "Cells with some missing, in a third of the columns."
@@ -445,7 +519,7 @@ def make_column(
     if label not in ("boolean", "unknown"): cells = _gapped(draw, cells)
     few = len(set(cells) - ({None, ""} if label != "boolean" else set())) < 2
     if label != "unknown" and few: return make_column(label, [*seed, 0], id, among, rows, recipes)
-    header = _header(draw, key, lost=0 if label == "datetime" else .08)
+    header = _header(draw, key, _lost(label, cells))
     if label != "unknown": cells = _worn(draw, label, cells, header)
     return LabelledColumn(id, label, id, SYNTHETIC, Column(header, cells), language=draw.language)
 

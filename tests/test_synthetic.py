@@ -12,7 +12,7 @@ from datacloak_nb.columns import Column
 from datacloak_nb.features.extract import extract
 from datacloak_nb.labels import LABELS
 from datacloak_nb.models.forest import fit_forest
-from datacloak_nb.synthetic import RECIPES, Draw, languages, make_column, make_columns
+from datacloak_nb.synthetic import RECIPES, Draw, _brief, languages, make_column, make_columns
 
 DIGEST = """
 import hashlib
@@ -53,6 +53,15 @@ def test_columns_keep_their_promise(label):
     if label == "categorical": assert all(o.distinct <= max(o.rows / 2, 5) for o in facts)
     if label != "unknown": assert all(o.distinct > 1 or o.missing for o in facts)
     assert len(RECIPES[label]) >= 5
+
+
+def test_short_remarks_lie_just_above_the_line_of_the_guide():
+    columns = [_brief(Draw(np.random.default_rng(i), "pl")) for i in range(60)]
+    words = np.array([np.median([len(o.split()) for o in cells]) for cells in columns])
+    characters = np.array([np.median([len(o) for o in cells]) for cells in columns])
+    unspaced = words < 4
+    assert .4 < unspaced.mean() < .8 and (8 <= words[~unspaced]).all() and (words < 13).all()
+    assert (15 <= characters[unspaced]).all() and (characters[unspaced] < 36).all()
 
 
 @pytest.mark.parametrize("spoken", [("en", "zh", "ar", "ru"), ("de", "ja", "hi", "es"), ("fr", "ko", "he", "pl")])
