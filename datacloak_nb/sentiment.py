@@ -34,21 +34,25 @@ def sentiment_score(
     classes=LABELS, # Names of the classes
 ):                  # float (n,), from 0 to 1
     "How worthwhile a sentiment analysis of each column is."
-    share = dict(zip(TEXT_LABELS, (1, .5)))
-    text = np.asarray(p, float) @ [share.get(o, 0) for o in classes]
-    return (text * np.sqrt(facts.filled) * (1 + 3 * facts.language) / 4 * (1 + facts.length) / 2).to_numpy()
+    of = dict(zip(classes, np.asarray(p, float).T))
+    long, short = (of.get(o, 0) for o in TEXT_LABELS)
+    text = long * (3 + facts.language) / 4 + short / 2 * (1 + 3 * facts.language) / 4
+    return (text * np.sqrt(facts.filled) * (1 + facts.length) / 2).to_numpy()
 
 # %% ../nbs/61_sentiment.ipynb #e979e17f
-SPEAKS = {.5: "sentences", .1: "phrases", 0: "no sentences, such as names"} # From which share of language on
+SPEAKS = dict( # from which share of language on
+    text_long={.5: "sentences", 0: "long text, few known words"},
+    text_short={.5: "sentences", .1: "phrases", 0: "no sentences, such as names"})
 
 # %% ../nbs/61_sentiment.ipynb #ecd6d16b
 def reason(kind, sure, facts):
     "One sentence about one column."
     if kind not in TEXT_LABELS: return f"{kind} with {sure:.0%} confidence: no language to analyse"
-    words = f"about {facts.words:.0f} word{'s'[:round(facts.words) != 1]} a cell"
     missing = "" if facts.filled > .995 else f", {1 - facts.filled:.0%} of the cells missing"
-    speaks = next(text for least, text in SPEAKS.items() if facts.language >= least)
-    return f"{kind} with {sure:.0%} confidence: {speaks}, {words}{missing}"
+    single = kind == "text_short" and facts.words < 1.5
+    speaks = next(text for least, text in SPEAKS[kind].items() if facts.language >= least)
+    said = "single words, such as names" if single else f"{speaks}, about {facts.words:.0f} words a cell"
+    return f"{kind} with {sure:.0%} confidence: {said}{missing}"
 
 # %% ../nbs/61_sentiment.ipynb #1e6ea74c
 def sentiment(

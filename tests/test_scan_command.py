@@ -6,6 +6,8 @@ import getpass
 import gzip
 import io
 import json
+import lzma
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -115,8 +117,18 @@ FORMATS = {
     "a.csv.gz": lambda: (gzip.compress(CSV), FLAT, 1),
     "a.zip": lambda: (zipped(a=CSV, b=CSV), FLAT, 2),
     "a.csv.zst": lambda: (zst(CSV), FLAT, 1),
+    "a.csv.bz2": lambda: (bz2.compress(CSV), FLAT, 1),
+    "a.csv.xz": lambda: (lzma.compress(CSV), FLAT, 1),
     "no_name": lambda: (in_memory(FRAME.to_parquet), FLAT, 1),
 }
+
+
+for orient in ("columns", "index", "split", "table", "values"):
+    FORMATS[f"pandas_{orient}.json"] = lambda orient=orient: (
+        FRAME.to_json(orient=orient).encode(),
+        {"index": ["key", *FLAT], "table": ["index", *FLAT], "values": ["", "", ""]}.get(orient, FLAT),
+        1,
+    )
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -129,7 +141,20 @@ def test_a_format_is_read(name, scan, tmp_path):
     assert [[o["column"] for o in table["columns"]] for table in found] == [header] * tables
     assert {table["rows"] for table in found} <= {ROWS, None}
     kinds = [o["type"] for o in found[0]["columns"]]
-    assert kinds[1] == "text_long"
+    assert kinds[header.index("review") if "review" in header else 1] == "text_long"
+
+
+@pytest.mark.parametrize(
+    "data, header", [(list(FRAME.review), ["value"]), (dict(zip(FRAME.review, FRAME.day)), ["key", "value"])]
+)
+def test_cells_of_json_do_not_become_headers(data, header, scan, tmp_path):
+    for name, text in dict(one=json.dumps(data), lines=json.dumps(data, indent=1)).items():
+        (tmp_path / f"{name}.json").write_text(text)
+    code, out, err = scan(tmp_path, "--format", "json")
+    found = json.loads(out)
+    assert (code, err) == (0, "") and CANARY not in out
+    assert [[o["column"] for o in table["columns"]] for table in found] == [header] * 2
+    assert {table["columns"][0]["type"] for table in found} == {"text_long"}
 
 
 def databases(folder):
@@ -155,10 +180,13 @@ def test_databases_are_read_and_left_alone(scan, tmp_path):
 
 
 def test_folders_patterns_and_standard_input(scan, model, tmp_path):
-    for name in ("a.csv", "b.csv", ".hidden", "c.tsv"):
+    for name in ("a.csv", "b.csv", ".hidden", "c.tsv", "LICENSE", "setup.py"):
         (tmp_path / name).write_bytes(CSV)
     read = lambda *o: [t["file"].rpartition("/")[2] for t in json.loads(scan(*o, "--format", "json")[1])]
     assert read(tmp_path) == ["a.csv", "b.csv", "c.tsv"]
+    assert read(tmp_path / "LICENSE") == ["LICENSE"] and read(tmp_path / "s*") == ["setup.py"]
+    code, _, err = scan(tmp_path)
+    assert code == 0 and "2 more, such as" in err and "LICENSE: no table by its name" in err
     assert read(tmp_path / "*.csv", tmp_path / "a.csv") == ["a.csv", "b.csv"]
     command = [sys.executable, "-c", "import sys; from datacloak_nb.scanning.scan import main; sys.exit(main())"]
     done = subprocess.run([*command, "-", "--model", model], input=gzip.compress(CSV), capture_output=True)
@@ -174,6 +202,8 @@ BROKEN = {
     "cut.parquet": (lambda: in_memory(FRAME.to_parquet)[:-50], "broken: ArrowInvalid"),
     "cut.feather": (lambda: in_memory(FRAME.to_feather)[:-50], "broken: Arrow"),
     "cut.gz": (lambda: gzip.compress(CSV)[:-20], "broken: EOFError"),
+    "cut.bz2": (lambda: bz2.compress(CSV)[:-20], "broken: EOFError"),
+    "cut.xz": (lambda: lzma.compress(CSV)[:-20], "broken: EOFError"),
     "cut.zip": (lambda: zipped(a=CSV)[:-30], "broken: BadZipFile"),
     "cut.json": (lambda: json.dumps(NESTED)[:-9].encode(), "broken JSON"),
     "cut.xlsx": (lambda: in_memory(sheets)[:-300], "broken"),
@@ -238,6 +268,16 @@ def test_cells_are_shown_only_if_asked_for(form, scan, tmp_path):
     assert CANARY not in "".join(scan(tmp_path / "a.csv", "--format", form)[1:])
     out = scan(tmp_path / "a.csv", "--format", form, "--show-samples")[1]
     assert CANARY[:8] in out
+
+
+@pytest.mark.parametrize("form", ["table", "json", "html"])
+def test_a_reader_may_close_the_pipe_early(form, model, tmp_path):
+    (tmp_path / "a.csv").write_text(",".join(f"column_{i}" for i in range(500)) + "\n" + ",".join("1" * 500) + "\n")
+    code = "import sys; from datacloak_nb.scanning.scan import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "a.csv", "--model", model, "--format", form]
+    piped = f"{shlex.join(command)} | head -c 9"
+    done = subprocess.run(piped, cwd=tmp_path, shell=True, capture_output=True, text=True)
+    assert len(done.stdout) and done.stderr == ""
 
 
 def test_exit_codes_and_what_is_left_out(scan, tmp_path):

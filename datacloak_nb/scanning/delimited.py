@@ -86,7 +86,7 @@ def _lines(text):
     return [o + "\n" for o in text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")]
 
 # %% ../../nbs/80_scanning.delimited.ipynb #bee0af0d
-_CELL_LINES, _STRAY_QUOTES = 200, 20
+_CELL_LINES, _MAIL_LINES, _STRAY_QUOTES = 200, 5000, 20
 
 # %% ../../nbs/80_scanning.delimited.ipynb #c506aa6d
 def _plain(line, dialect):
@@ -94,17 +94,35 @@ def _plain(line, dialect):
     return [o.strip(dialect.quote) for o in next(_reader([line], dialect, quoting=False))]
 
 # %% ../../nbs/80_scanning.delimited.ipynb #4bd8e1e7
+def _like_rows(lines, dialect):
+    "Whether most lines have as many cells as each other, and more than one."
+    (width, often), = Counter(len(_plain(o, dialect)) for o in lines).most_common(1)
+    return width > 1 and often > 0.6 * len(lines)
+
+# %% ../../nbs/80_scanning.delimited.ipynb #1aeca4d7
+def _open(lines, dialect):
+    "Whether a cell goes on after the last of the lines."
+    return bool(dialect.quote) and sum(o.count(dialect.quote) for o in lines) % 2 == 1
+
+# %% ../../nbs/80_scanning.delimited.ipynb #d638a2fd
+def _goes_on(lines, dialect):
+    "Whether the lines end within a cell of text."
+    return _open(lines, dialect) and not (len(lines) > 2 and _like_rows(lines[1:], dialect))
+
+# %% ../../nbs/80_scanning.delimited.ipynb #3e095ce3
 def _swallowed(row, lines, dialect, width, ended):
     "Whether a quote that was not meant to open a cell joined these lines."
     if len(lines) == 1: return False
-    if len(lines) > _CELL_LINES or ended and sum(o.count(dialect.quote) for o in lines) % 2: return True
+    if len(lines) > _MAIL_LINES or len(lines) > _CELL_LINES and _like_rows(lines[1:100], dialect): return True
+    if ended and _open(lines, dialect): return True
     return bool(width) and len(row) != width and len(_plain(lines[0], dialect)) == width
 
-# %% ../../nbs/80_scanning.delimited.ipynb #1aeca4d7
+# %% ../../nbs/80_scanning.delimited.ipynb #bb40bf86
 def split_rows(
     lines,    # texts that end with a line feed
     dialect,  # Dialect
-    width=0   # cells of a usual row, if they are known
+    width=0,  # cells of a usual row, if they are known
+    cut=False # whether more lines follow that are not given, where an open cell may end
 )->list:      # of lists of texts
     "Rows of cells; quotes that are never closed are characters."
     rows, start, strays = [], 0, 0
@@ -112,6 +130,7 @@ def split_rows(
         reader, first = _reader(islice(lines, start, None), dialect, quoting=strays < _STRAY_QUOTES), start
         for row in reader:
             end = first + reader.line_num
+            if cut and rows and end == len(lines) and _goes_on(lines[start:], dialect): return rows
             if _swallowed(row, lines[start:end], dialect, width, end == len(lines)): break
             rows.append(row)
             start = end
@@ -154,12 +173,13 @@ def find_dialect(
     lines # texts that end with a line feed
 )->Dialect: # a comma where nothing separates, as in a file of one column
     "How the cells of lines are told apart."
-    lines = [o for o in lines if o.strip()][:_LOOKED_AT]
+    lines = [o for o in lines if o.strip()]
+    lines, cut = lines[:_LOOKED_AT], len(lines) > _LOOKED_AT
     if named := re.fullmatch(r"\ufeff?sep=(.)\n", lines[0]) if lines else None: return Dialect(named[1])
     text = "".join(lines)
     quotes = ["'", '"'] if '"' not in text and re.search(r"(?m)(^|[,;\t|])'.*'([,;\t|]|$)", text) else ['"']
     tried = [Dialect(s, q, "\\" if f"\\{q}" in text else "") for s in SEPARATORS if s in text for q in quotes]
-    scores = {o: _score(split_rows(lines, o), o.separator) for o in tried}
+    scores = {o: _score(split_rows(lines, o, cut=cut), o.separator) for o in tried}
     best = max(scores, key=scores.get, default=None)
     return best if best and scores[best] > _LEAST else Dialect()
 
@@ -312,11 +332,12 @@ def find_table(
 
 # %% ../../nbs/80_scanning.delimited.ipynb #07c2901c
 def find_delimited(
-    text # a whole file, or its begin
-):       # (Layout, Dialect, width of a row before empty columns were dropped)
+    text,     # a whole file, or its begin
+    cut=False # whether it is only the begin
+):            # (Layout, Dialect, width of a row before empty columns were dropped)
     "The table in delimited text."
     lines = _lines(text)
     dialect = find_dialect(lines)
     lines = lines[re.fullmatch(r"\ufeff?sep=.\n", lines[0]) is not None:]
-    width = _width(split_rows(lines[:_LOOKED_AT], dialect))
-    return find_table(split_rows(lines, dialect, width)), dialect, width
+    width = _width(split_rows(lines[:_LOOKED_AT], dialect, cut=len(lines) > _LOOKED_AT))
+    return find_table(split_rows(lines, dialect, width, cut)), dialect, width

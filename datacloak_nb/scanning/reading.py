@@ -12,6 +12,7 @@ import json
 import re
 import sqlite3
 import sys
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -101,7 +102,7 @@ def _read_delimited(f):
     "The table in delimited text."
     pieces = _pieces(f)
     encoding, texts = _decoded(pieces)
-    layout, dialect, width = find_delimited(texts[0])
+    layout, dialect, width = find_delimited(texts[0], cut=len(pieces) > 1)
     rows, more = layout.rows, [o for text in texts[1:] for o in _rows_of_piece(text, dialect, width)]
     if more and width == len(layout.header): rows = rows + more
     how = _how(encoding, dialect, layout)
@@ -116,14 +117,39 @@ def _flat(record, above=""):
     return {k: v for key, o in record.items() for k, v in _flat(o, f"{above}.{key}" if above else key).items()}
 
 # %% ../../nbs/81_scanning.reading.ipynb #1d6832c9
+def _turned(value):
+    "The records in an object that is a table as a whole, or None."
+    inner = [*value.values()]
+    if {"columns", "data"} <= value.keys() and all(isinstance(o, list) for o in (value["columns"], *value["data"])):
+        return [dict(zip(map(str, value["columns"]), row)) for row in value["data"]]
+    if len(inner) < 2: return None
+    if all(isinstance(o, list) for o in inner) and len({len(o) for o in inner}) == 1:
+        return [dict(zip(value, row)) for row in zip(*inner)]
+    if all(isinstance(o, dict) for o in inner):
+        names = Counter(k for o in inner for k in o)
+        if names and all(o.isdecimal() for o in names):
+            return [{k: o.get(row) for k, o in value.items()} for row in names]
+        if sum(names.values()) >= 0.5 * len(names) * len(inner): return [{"key": k, **o} for k, o in value.items()]
+
+# %% ../../nbs/81_scanning.reading.ipynb #d0f0b697
 def _records(value):
     "The records in a JSON value."
     if isinstance(value, list): return value
     if not isinstance(value, dict): raise ReadError("JSON without records: expected a list of objects")
-    lists = [o for o in value.values() if isinstance(o, list)]
-    if len(lists) == len(value) and len(lists) > 1 and len({len(o) for o in lists}) == 1:
-        return [dict(zip(value, row)) for row in zip(*lists)]
-    return max(lists, key=len) if lists else [value]
+    if (rows := _turned(value)) is not None: return rows
+    inside = [(o, _records(o)) for o in value.values() if _is_json(o)]
+    found = [rows for o, rows in inside if isinstance(o, list) or len(rows) > 1]
+    if found: return max(found, key=lambda o: (any(map(_is_json, o)), len(o)))
+    kinds = {{str: "text", int: "number", float: "number"}.get(type(o)) for o in value.values()}
+    if len(value) >= _DICTIONARY and len(kinds) == 1 and None not in kinds:
+        return [{"key": k, "value": o} for k, o in value.items()]
+    return [value]
+
+# %% ../../nbs/81_scanning.reading.ipynb #086b1bf7
+_DICTIONARY = 20
+
+# %% ../../nbs/81_scanning.reading.ipynb #4191d721
+def _is_json(value): return isinstance(value, (dict, list))
 
 # %% ../../nbs/81_scanning.reading.ipynb #147dac22
 def _parsed(lines):
@@ -131,9 +157,6 @@ def _parsed(lines):
     for line in lines:
         try: yield json.loads(line)
         except (ValueError, RecursionError): pass
-
-# %% ../../nbs/81_scanning.reading.ipynb #4191d721
-def _is_json(value): return isinstance(value, (dict, list))
 
 # %% ../../nbs/81_scanning.reading.ipynb #f7192005
 def _table_of_records(records, rows, how):
@@ -153,8 +176,7 @@ def _read_json(f):
     texts = _decoded(pieces)[1]
     lines = [o for text in texts for o in text.split("\n") if o.strip()]
     found = [o for o in _parsed(lines) if _is_json(o)]
-    if len(found) >= max(0.5 * len(lines), 2) or len(found) == len(lines) == 1 and isinstance(found[0], dict) \
-            and not any(map(_is_json, found[0].values())):
+    if len(found) >= max(0.5 * len(lines), 2):
         yield _table_of_records(found, len(found) if len(pieces) == 1 else None, "JSON lines")
     else: yield _table_of_records(*_whole_json(f), "JSON")
 
@@ -216,9 +238,11 @@ def _read_sheets(f):
     for name in book.sheet_names:
         rows = book.get_sheet_by_name(name).to_python()
         if not rows: continue
-        layout = find_table([[_cell(o) for o in rows[i]] for i in spread_rows(len(rows))])
+        picked = spread_rows(len(rows))
+        layout = find_table([[_cell(o) for o in rows[i]] for i in picked])
+        whole = len(layout.rows) + len(rows) - len(picked) # empty rows do not count, where they were seen
         frame = _frame(layout.header, [[o or None for o in c] for c in zip(*layout.rows)] or [[]] * len(layout.header))
-        yield Table(name, frame, len(rows) - layout.skipped - layout.named, "sheet")
+        yield Table(name, frame, whole, "sheet")
 
 # %% ../../nbs/81_scanning.reading.ipynb #9d49975e
 def spread_rows(n):
@@ -329,9 +353,11 @@ def _unpacked(stream):
 # %% ../../nbs/81_scanning.reading.ipynb #57aa0505
 def _opened(f, kind):
     "(name, stream) of each file that is packed."
+    import bz2
     import gzip
+    import lzma
     import zipfile
-    if kind == "gz": yield "", gzip.GzipFile(fileobj=f)
+    if kind in ("gz", "bz2", "xz"): yield "", dict(gz=gzip, bz2=bz2, xz=lzma)[kind].open(f)
     elif kind == "zst":
         import zstandard
         yield "", zstandard.ZstdDecompressor().stream_reader(f, read_across_frames=True)
@@ -351,7 +377,7 @@ def _read_packed(f, kind):
 
 # %% ../../nbs/81_scanning.reading.ipynb #f1f26363
 _KINDS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"SQLite format 3\0": "sqlite", b"\x1f\x8b": "gz",
-          b"\x28\xb5\x2f\xfd": "zst", b"\xd0\xcf\x11\xe0": "sheets"}
+          b"\x28\xb5\x2f\xfd": "zst", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\xd0\xcf\x11\xe0": "sheets"}
 
 # %% ../../nbs/81_scanning.reading.ipynb #12ab3b9f
 def _kind(f):
@@ -365,7 +391,9 @@ def _kind(f):
         with zipfile.ZipFile(f) as archive: names = set(archive.namelist())
         return "sheets" if names & {"xl/workbook.xml", "xl/workbook.bin", "content.xml"} else "zip"
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    return "json" if re.match(rb'\{\s*["}]|\[\s*[\[{\]]', text) else "delimited"
+    if re.match(rb'\{\s*["}]|\[\s*[\[{\]]', text): return "json"
+    values = re.match(rb'\[\s*["\d-]', text) and _read_at(f, max(_size(f) - 64, 0), 64).rstrip().endswith(b"]")
+    return "json" if values else "delimited"
 
 # %% ../../nbs/81_scanning.reading.ipynb #b827d5cc
 def _read(f, path):
@@ -373,7 +401,7 @@ def _read(f, path):
     if not _size(f): raise ReadError("it is empty: expected a table")
     kind = _kind(f)
     f.seek(0)
-    if kind in ("gz", "zst", "zip"): yield from _read_packed(f, kind)
+    if kind in ("gz", "bz2", "xz", "zst", "zip"): yield from _read_packed(f, kind)
     elif kind in _READERS: yield from _READERS[kind](f)
     elif path: yield from (_read_duckdb if kind == "duckdb" else _read_sqlite)(path)
     else: raise ReadError("a database that is packed: unpack it first")

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import pandas as pd
@@ -65,22 +66,31 @@ def classify(
         why=answer.reason, confident=answer.confident))
 
 # %% ../../nbs/82_scanning.scan.ipynb #4703ac37
-def _below(folder):
-    "Files in a folder, without those that are hidden."
-    found = (o for o in sorted(Path(folder).rglob("*")) if o.is_file())
-    return [str(o) for o in found if not any(part.startswith(".") for part in o.relative_to(folder).parts)]
+_TABLES = {".arrow", ".bz2", ".csv", ".dat", ".data", ".db", ".duckdb", ".feather", ".gz", ".json", ".jsonl", ".ndjson",
+           ".ods", ".parquet", ".pq", ".psv", ".sqlite", ".sqlite3", ".tab", ".tsv", ".txt", ".xls", ".xlsb", ".xlsm",
+           ".xlsx", ".xz", ".zip", ".zst"}
 
 # %% ../../nbs/82_scanning.scan.ipynb #8ac84048
+def _below(folder):
+    "(tables, other files) in a folder, by their names."
+    found = [o for o in sorted(Path(folder).rglob("*")) if o.is_file()]
+    found = [o for o in found if not any(part.startswith(".") for part in o.relative_to(folder).parts)]
+    tables = [o.suffix.lower() in _TABLES for o in found]
+    return [str(o) for o in compress(found, tables)], [str(o) for o, table in zip(found, tables) if not table]
+
+# %% ../../nbs/82_scanning.scan.ipynb #821f6d85
 def find_files(
     paths # files, folders, patterns such as data/*.csv, or - for the standard input
-)->list:  # of texts; what does not exist stays, so that it can be told
-    "The files to scan."
-    found = []
+)->tuple[list, list]: # of texts; of what does not exist, so that it can be told, and of what was passed over in folders
+    "The files to scan, and those that are left out."
+    found, other = [], []
     for o in map(str, paths):
-        if os.path.isdir(o): found += _below(o)
+        if os.path.isdir(o):
+            tables, rest = _below(o)
+            found, other = found + tables, other + rest
         elif not os.path.exists(o) and glob.has_magic(o): found += sorted(glob.glob(o, recursive=True)) or [o]
         else: found.append(o)
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), list(dict.fromkeys(other))
 
 # %% ../../nbs/82_scanning.scan.ipynb #2ed71614
 def _samples(frame):
@@ -127,10 +137,14 @@ def _named(answers):
     return [o if str(o).strip() else f"(column {i + 1})" for i, o in enumerate(answers.column)]
 
 # %% ../../nbs/82_scanning.scan.ipynb #e940db22
+def _read_how(o):
+    "How much of a table was read, and how."
+    return f"{'a sample of the rows' if o.rows is None else f'{o.rows:,} rows'}; {o.how}"
+
+# %% ../../nbs/82_scanning.scan.ipynb #4fb9c452
 def _title(o):
     "What a table is called."
-    counted = "a sample of the rows" if o.rows is None else f"{o.rows:,} rows"
-    return f"{o.file}{f' · {o.name}' if o.name else ''} ({counted}; {o.how})"
+    return f"{o.file}{f' · {o.name}' if o.name else ''} ({_read_how(o)})"
 
 # %% ../../nbs/82_scanning.scan.ipynb #febafe87
 _COLORS = dict(text_long="green", text_short="cyan", unknown="red")
@@ -198,8 +212,17 @@ def _as_markdown(scanned):
     return "\n".join(f"| {' | '.join(o)} |" for o in [names, ["---"] * len(names), *rows])
 
 # %% ../../nbs/82_scanning.scan.ipynb #54fbbc1c
+def _as_page(scanned):
+    "Answers as a page of HTML, to keep or to send."
+    from datacloak_nb.archive.pages import render
+    tables = [dict(title=_printable(" · ".join(filter(None, [o.file, o.name]))), read=_read_how(o),
+                   columns=list(zip(map(_printable, _named(o.answers)), o.answers.itertuples(index=False))),
+                   samples="samples" in o.answers) for o in scanned]
+    return render("scan.html.jinja", tables=tables)
+
+# %% ../../nbs/82_scanning.scan.ipynb #ae088d7e
 _FORMATS = dict(json=_as_json, md=_as_markdown, csv=lambda o: _flat_answers(o).to_csv(index=False).rstrip("\n"),
-                html=lambda o: _flat_answers(o).to_html(index=False, escape=True))
+                html=_as_page)
 
 # %% ../../nbs/82_scanning.scan.ipynb #a0493117
 def table_schema(
@@ -240,7 +263,7 @@ WORTH = 0.5
 
 # %% ../../nbs/82_scanning.scan.ipynb #7d8a9dec
 def scan_all(
-    files,        # as `find_files` returns them
+    files,        # to scan, as `find_files` names them
     classifier,   # Classifier
     samples=False # whether to add a few cells of each column
 ):                # (list of Scanned, {file: what is wrong with it})
@@ -262,9 +285,12 @@ def _write_schemas(path, scanned):
 # %% ../../nbs/82_scanning.scan.ipynb #b3f8164f
 def _show(scanned, form):
     "Print the answers."
-    if form != "table": return print(_FORMATS[form](scanned))
     console = Console(force_jupyter=False, highlight=False)
-    for o in scanned: console.print(_terminal_table(_title(o), o.answers, console.width))
+    if form == "table":
+        for o in scanned: console.print(_terminal_table(_title(o), o.answers, console.width))
+        return
+    try: print(_FORMATS[form](scanned), flush=True)
+    except BrokenPipeError: console.on_broken_pipe() # `head` has seen enough
 
 # %% ../../nbs/82_scanning.scan.ipynb #892b311a
 def main(
@@ -274,10 +300,13 @@ def main(
     options = _parser().parse_args(argv)
     try: classifier = find_classifier(options.model)
     except DataCloakError as e: return print(f"datacloak-scan: {e}", file=sys.stderr) or 2
-    scanned, problems = scan_all(find_files(options.paths), classifier, options.show_samples)
+    files, other = find_files(options.paths)
+    scanned, problems = scan_all(files, classifier, options.show_samples)
     met = {kind for o in scanned for kind in o.answers.type} & set(options.fail_on)
     if options.schema: _write_schemas(options.schema, scanned)
     if options.only: scanned = [replace(o, answers=o.answers[o.answers.sentiment >= WORTH]) for o in scanned]
     _show(scanned, options.format)
     for path, problem in problems.items(): print(f"datacloak-scan: {path}: {problem}", file=sys.stderr)
+    if other: print(f"datacloak-scan: {len(other)} more, such as {other[0]}: no table by its name; name it to scan it",
+                    file=sys.stderr)
     return 3 if problems else 1 if met else 0
