@@ -52,7 +52,7 @@ def to_int8(
     "Quantize dynamically."
     from onnxruntime.quantization import QuantType, quantize_dynamic
     return quantized_by_runtime(data, lambda source, target: quantize_dynamic(
-        source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8))
+        source, target, op_types_to_quantize=["MatMul"], weight_type=QuantType.QInt8, reduce_range=True))
 
 # %% ../../nbs/52_deploy.quantize.ipynb #9cbd3cd5
 def calibration(rows):
@@ -75,7 +75,7 @@ def to_int8_static(
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     return quantized_by_runtime(data, lambda source, target: quantize_static(
         source, target, calibration(rows), QuantFormat.QDQ, op_types_to_quantize=["MatMul"], per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8))
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, reduce_range=True))
 
 # %% ../../nbs/52_deploy.quantize.ipynb #24022ecd
 def quantize_weights(weights):
