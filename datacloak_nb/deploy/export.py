@@ -101,12 +101,14 @@ UNUSED = "nodes_hitrates", "nodes_missing_value_tracks_true"
 def slim_trees(
     graph, # onnx.GraphProto with one tree ensemble, changed in place
 ):
-    "Drop zero weights and unused attributes."
+    "Drop unused attributes and zero weights, but of leaves that have no other: old runtimes want one a leaf."
     from onnx import helper
     node = graph.node[0]
     fields = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in UNUSED}
     if len(set(fields["class_ids"])) > 1:  # Two classes are written as one, and zeros count
-        kept = np.flatnonzero(fields["class_weights"])
+        leaves = list(zip(fields["class_treeids"], fields["class_nodeids"]))
+        heard = {leaf for leaf, weight in zip(leaves, fields["class_weights"]) if weight}
+        kept = [i for i, leaf in enumerate(leaves) if fields["class_weights"][i] or leaf not in heard]
         per_weight = "class_ids", "class_nodeids", "class_treeids", "class_weights"
         fields |= {name: np.array(fields[name])[kept].tolist() for name in per_weight}
     del node.attribute[:]
