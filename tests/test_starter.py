@@ -104,4 +104,4 @@ MIXED = dict(
 def test_a_column_may_mix_languages():
     headers = dict(text_long="comment", text_short="name", datetime="released")
     said = classify(pd.DataFrame(MIXED).rename(columns=headers))
-    assert list(said.type) == list(MIXED) and said.sentiment.tolist() == pytest.approx([0.75, 0.1, 0.04], abs=0.1)
+    assert list(said.type) == list(MIXED) and said.sentiment.tolist() == pytest.approx([0.9, 0.1, 0.04], abs=0.1)
