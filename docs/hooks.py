@@ -14,7 +14,7 @@ NOTEBOOKS = sorted(o for o in (ROOT / "nbs").glob("*.ipynb") if o.stem != "index
 ROOMS, PIPELINES = [o for o in NOTEBOOKS if o.stem[0].isdigit()], [o for o in NOTEBOOKS if not o.stem[0].isdigit()]
 COPIES = {"changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md", "LICENSE.txt": "LICENSE",
           "corpus_sources.csv": "datacloak_nb/data/corpus_sources.csv"}
-MOVED = {"nbs/": "reference/", "CONTRIBUTING.md": "contributing.md", "(LICENSE)": "(LICENSE.txt)",
+MOVED = {"nbs/": "reference/", "CONTRIBUTING.md": "contributing.md", "LICENSE": "LICENSE.txt",
          "datacloak_nb/data/corpus_sources.csv": "corpus_sources.csv"}
 
 
@@ -26,8 +26,7 @@ def start_page():
 
 def _moved(link):
     "A link into the repository as one into the site."
-    for old, new in MOVED.items(): link = link.replace(old, new)
-    return link
+    return next((f"]({new}{link[2 + len(old):]}" for old, new in MOVED.items() if link.startswith(f"]({old}")), link)
 
 
 def _escaped(text):
