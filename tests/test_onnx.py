@@ -151,6 +151,20 @@ def test_a_slim_forest_is_smaller_and_answers_the_same(forest, X):
         assert np.array_equal(a, b)
 
 
+def test_a_leaf_of_weight_zero_stays_for_old_runtimes():
+    graph = export.convert_trees(train("gb"), options().onnx_opset_version).graph
+
+    def written(name):
+        return next(o for o in graph.node[0].attribute if o.name == name)
+
+    def leaves():
+        return set(zip(written("class_treeids").ints, written("class_nodeids").ints, strict=True))
+
+    written("class_weights").floats[:5], before = [0.0] * 5, leaves()
+    export.slim_trees(graph)
+    assert leaves() == before
+
+
 def test_normalization_is_folded_away(network):
     def operators(content):
         return [node.op_type for node in onnx.ModelProto.FromString(content).graph.node]
