@@ -146,7 +146,8 @@ def test_same_seed_same_sums(finished, canary_dataset, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     first, again = (open_bundle(find_bundle(o)) for o in (finished, tmp_path / "again"))
     assert first.version == again.version and first.sums.keys() == again.sums.keys()
-    assert [o for o in first.sums if first.sums[o] != again.sums[o]] == ["model_config.yaml"]
+    differing = {o for o in first.sums if first.sums[o] != again.sums[o]}
+    assert differing <= {"model_config.yaml"}  # times and memory are rounded: on a quiet machine they may agree
     assert "except `model_config.yaml`" in first.read("MODEL_CARD.md").decode()
 
 
