@@ -291,6 +291,8 @@ DATETIME = {
     "year|year_built|publication_year": lambda d: [str(o.year) for o in _moments(d)],
     "date|birth_date|created|due_date|deadline": _local_dates,
     "date|day|published_on|died|since": _local_dates,
+    "date|when|posted|visited|expires": _local_dates,
+    "date|period|month|from|until": _local_dates,
     "time|created_at|last_seen|start": _local_times,
     "month|weekday|day": _calendar,
     "month|month_no": lambda d: _written(d, [o.month for o in _moments(d)], "{}", "{:02d}"),
