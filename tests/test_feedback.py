@@ -85,6 +85,20 @@ def test_from_the_log(desk, capsys):
     assert run(capsys, "from-log", desk / "f", log, *tables) == (0, "0 new, 2 wait for a review\n")
     assert {o.label: o.column.header for o in open_feedback(desk / "f").columns()} == dict(
         text_long="note", boolean="mark")
+    (desk / "other.csv").write_text("n\n1\n2\n")
+    code, said = run(capsys, "from-log", desk / "f", log, desk / "other.csv")
+    assert code == 2 and "no column of these tables has a truth" in said
+
+
+def test_a_table_with_semicolons_is_found_in_the_log(desk, capsys):
+    frame = pd.read_csv(desk / "visits.csv")
+    frame.to_csv(desk / "german.csv", sep=";", index=False, encoding="utf-8-sig")
+    with open_log(desk / "predictions.db") as opened:
+        keys = opened.add(extract_frame(frame), np.full((3, 8), 1 / 8), LABELS, "1.2.0")
+        opened.label(keys, ["text_long", "numeric", "boolean"])
+    assert run(capsys, "from-log", desk / "f", desk / "predictions.db", desk / "german.csv") == (
+        0, "3 new, 3 wait for a review\n")
+    assert all(o in run(capsys, "review", desk / "f")[1] for o in ("note", "price", "mark"))
 
 
 def test_a_dataset_of_feedback_passes_the_gates_that_stop_a_run(desk):
@@ -101,8 +115,8 @@ def test_a_dataset_of_feedback_passes_the_gates_that_stop_a_run(desk):
     (HEAD, [ROWS[0], "visits.csv,note,text_short"], "row 2 names a column that came before"),
     (HEAD, [ROWS[0], ROWS[0]], "row 2 names a column that came before"),
     (HEAD, [f"visits.csv,{CANARY},numeric"], "row 1 names a column that its table has not"),
-    (HEAD, [f"{CANARY}.csv,note,numeric"], "a table cannot be read: FileNotFoundError"),
-    (HEAD, [f"visits.{CANARY},note,numeric"], "expected .csv or .parquet"),
+    (HEAD, [f"{CANARY}.csv,note,numeric"], "the table of row 1 cannot be read: FileNotFoundError"),
+    (HEAD, [f"visits.{CANARY},note,numeric"], "the table of row 1 is no file that can be read; expected .csv, .tsv"),
     (f"{HEAD},note", [f"visits.csv,note,text_long,{CANARY}"], "has other columns"),
     (f"{HEAD},alt", ["visits.csv,note,text_long,text_long"], "row 1 has a wrong alt"),
     (f"{HEAD},language", [f"visits.csv,note,text_long,{CANARY}"], "row 1 has a wrong language"),
@@ -120,7 +134,7 @@ def test_a_broken_table_shows_no_cell(desk, capsys):
     (desk / "broken.parquet").write_text(CANARY)
     for name in "broken.csv", "broken.parquet":
         code, said = run(capsys, "add", desk / "f", corrections(desk, f"{name},a,numeric"))
-        assert code == 2 and "a table cannot be read" in said and CANARY not in said
+        assert code == 2 and "the table of row 1 cannot be read" in said and CANARY not in said
 
 
 def test_a_contradiction_waits_for_a_rejection(desk, capsys):
