@@ -15,7 +15,7 @@ install: .venv/installed
 	@for python in $(PYTHON) python3.11 python3 python; do \
 	  $$python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null && break; python=; done; \
 	test -n "$$python" || { echo "Python 3.11 is needed and was not found: install it, or say PYTHON=/path/to/python3.11" >&2; exit 1; }; \
-	echo "Installing into .venv (a minute or two)" && $$python -m venv .venv
+	echo "Installing into .venv (a few minutes)" && $$python -m venv .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@

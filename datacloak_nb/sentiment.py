@@ -43,6 +43,7 @@ def sentiment_score(
 SPEAKS = dict( # from which share of language on
     text_long={.5: "sentences", 0: "long text, few known words"},
     text_short={.5: "sentences", .1: "phrases", 0: "no sentences, such as names"})
+FEW_WORDS = 6 # a short text of fewer is called phrases: titles hold function words too
 
 # %% ../nbs/61_sentiment.ipynb #ecd6d16b
 def reason(kind, sure, facts):
@@ -51,6 +52,7 @@ def reason(kind, sure, facts):
     missing = "" if facts.filled > .995 else f", {1 - facts.filled:.0%} of the cells missing"
     single = kind == "text_short" and facts.words < 1.5
     speaks = next(text for least, text in SPEAKS[kind].items() if facts.language >= least)
+    if kind == "text_short" and facts.words < FEW_WORDS: speaks = speaks.replace("sentences", "phrases", 1)
     said = "single words, such as names" if single else f"{speaks}, about {facts.words:.0f} words a cell"
     return f"{kind} with {sure:.0%} confidence: {said}{missing}"
 

@@ -207,6 +207,8 @@ BROKEN = {
     "cut.zip": (lambda: zipped(a=CSV)[:-30], "broken: BadZipFile"),
     "cut.json": (lambda: json.dumps(NESTED)[:-9].encode(), "broken JSON"),
     "cut.xlsx": (lambda: in_memory(sheets)[:-300], "broken"),
+    "text.parquet": (lambda: CSV, "it is named .parquet and begins otherwise"),
+    "text.sqlite": (lambda: json.dumps(NESTED).encode(), "it is named .sqlite and begins otherwise"),
     "cut.db": (lambda: b"SQLite format 3\0" + NOISE, "broken: DatabaseError"),
     "noise.csv": (lambda: NOISE, "binary file"),
     "packed.bz2": (lambda: bz2.compress(NOISE), "binary file"),
@@ -284,8 +286,8 @@ def test_exit_codes_and_what_is_left_out(scan, tmp_path):
     (tmp_path / "a.csv").write_bytes(CSV)
     assert scan(tmp_path, "--fail-on", "text_long")[0] == 1
     assert scan(tmp_path, "--fail-on", "boolean")[0] == 0
-    shown = json.loads(scan(tmp_path, "--only", "sentiment", "--format", "json")[1])[0]["columns"]
-    assert {o["column"] for o in shown} <= {"review"}
+    shown = json.loads(scan(tmp_path, "--only", "sentiment", "--format", "json")[1])
+    assert {o["column"] for table in shown for o in table["columns"]} <= {"review"}
     assert main([str(tmp_path), "--model", str(tmp_path / "none")]) == 2
     with pytest.raises(SystemExit) as refused:
         main([str(tmp_path), "--fail-on", "nothing"])
@@ -390,3 +392,35 @@ def test_a_schema_in_python_names_the_columns_and_holds_no_cell(scan, tmp_path):
     text = (tmp_path / "a.py").read_text("utf-8")
     named = [o.value for d in ast.walk(ast.parse(text)) if isinstance(d, ast.Dict) for o in d.keys]
     assert code == 0 and named == [header, "review", "day"] and CANARY not in text
+
+
+def test_the_schemas_of_several_tables_are_all_written(scan, tmp_path):
+    names = [str(tmp_path / f"{name}.csv") for name in "ab"]
+    for name in names:
+        Path(name).write_bytes(CSV)
+    for form in "json", "py":
+        assert scan(*names, "--schema", tmp_path / f"all.{form}")[0] == 0
+    assert list(json.loads((tmp_path / "all.json").read_text())) == names
+    found = ast.walk(ast.parse((tmp_path / "all.py").read_text()))
+    assert [o.slice.value for o in found if isinstance(o, ast.Subscript)] == names
+
+
+def test_only_tables_with_a_column_worth_it_are_shown(scan, tmp_path):
+    (tmp_path / "a.csv").write_text("n,m\n" + "".join(f"{i},{i * 7}\n" for i in range(60)))
+    assert scan(tmp_path, "--only", "sentiment") == (0, "", "datacloak-scan: no column worth a sentiment analysis\n")
+
+
+def test_joiners_stay_and_what_a_terminal_would_obey_does_not(scan, tmp_path):
+    header = "می\N{ZERO WIDTH NON-JOINER}خواهم \N{RIGHT-TO-LEFT OVERRIDE}\x1b[31mred co\N{SOFT HYPHEN}lour"
+    FRAME.rename(columns=dict(stars=header)).to_csv(tmp_path / "a.csv", index=False)
+    out = scan(tmp_path / "a.csv", "--format", "md")[1]
+    assert "می\N{ZERO WIDTH NON-JOINER}خواهم \ufffd\ufffd[31mred colour" in out and "\x1b" not in out
+
+
+def test_a_store_that_answers_unasked_is_named(model, tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.csv").write_bytes(CSV)
+    monkeypatch.setenv("DATACLOAK_STORE", model)
+    assert main([str(tmp_path / "a.csv")]) == 0
+    assert f"1.0.0 answers, in use in DATACLOAK_STORE={model}" in capsys.readouterr().err
+    monkeypatch.delenv("DATACLOAK_STORE")
+    assert main([str(tmp_path / "a.csv"), "--model", model]) == 0 and capsys.readouterr().err == ""

@@ -399,12 +399,17 @@ def _kind(f):
 def _read(f, path):
     "The tables of an open file."
     if not _size(f): raise ReadError("it is empty: expected a table")
-    kind = _kind(f)
+    kind, named = _kind(f), PurePosixPath(str(path)).suffix.lower()
+    if named in _BINARY and kind in ("delimited", "json"):
+        raise ReadError(f"it is named {named} and begins otherwise: a broken file, or a wrong name")
     f.seek(0)
     if kind in ("gz", "bz2", "xz", "zst", "zip"): yield from _read_packed(f, kind)
     elif kind in _READERS: yield from _READERS[kind](f)
     elif path: yield from (_read_duckdb if kind == "duckdb" else _read_sqlite)(path)
-    else: raise ReadError("a database that is packed: unpack it first")
+    else: raise ReadError("a database that is packed or piped: give it as a file")
+
+# %% ../../nbs/81_scanning.reading.ipynb #462e0490
+_BINARY = {".arrow", ".duckdb", ".feather", ".parquet", ".pq", ".sqlite", ".sqlite3"} # nobody calls a text so
 
 # %% ../../nbs/81_scanning.reading.ipynb #eec42148
 _READERS = dict(delimited=_read_delimited, json=_read_json, parquet=_read_parquet, arrow=_read_arrow,

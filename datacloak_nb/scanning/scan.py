@@ -162,10 +162,14 @@ def _cells_of(o, name):
 # %% ../../nbs/82_scanning.scan.ipynb #02f65f84
 def _printable(text):
     "A text without what a terminal would obey."
-    return "".join(o if o.isprintable() else "\ufffd" for o in str(text))[:200]
+    kept = str(text)[:200].replace("\N{SOFT HYPHEN}", "")
+    return "".join(" " if o.isspace() else o if o.isprintable() or o in _JOINERS else "\ufffd" for o in kept)
 
 # %% ../../nbs/82_scanning.scan.ipynb #1c457d4f
 _WIDE = 110
+
+# %% ../../nbs/82_scanning.scan.ipynb #1fcde908
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
 
 # %% ../../nbs/82_scanning.scan.ipynb #f1894ed8
 def _terminal_table(title, answers, width):
@@ -235,13 +239,25 @@ def table_schema(
         for name, o in zip(_named(answers), answers[keys].round(4).to_dict("records"))])
 
 # %% ../../nbs/82_scanning.scan.ipynb #292ce3c8
+def _column_lines(answers):
+    "A line of source for each column."
+    return "".join(f"    {name!r}: pa.Column(nullable={o.missing > 0}, title={o.type!r}),  # {o.confidence:.0%} sure\n"
+                   for name, o in zip(_named(answers), answers.itertuples(index=False)))
+
+# %% ../../nbs/82_scanning.scan.ipynb #b5b384a3
+def _dict_source(sketch):
+    "Source of a dict of schemas."
+    return "\n".join(["schemas = {}", *(f"schemas[{name!r}] = {o}" for name, o in sketch.items())])
+
+# %% ../../nbs/82_scanning.scan.ipynb #7110bd73
 def pandera_sketch(
-    answers # as `classify` returns them
-)->str: # Python that defines `schema`, a pandera DataFrameSchema
+    answers # as `classify` returns them, or a dict of such by the names of tables
+)->str: # Python that defines `schema`, a pandera DataFrameSchema, or `schemas`, a dict of them
     "The answers as source for pandera."
-    columns = [f"    {name!r}: pa.Column(nullable={o.missing > 0}, title={o.type!r}),  # {o.confidence:.0%} sure"
-               for name, o in zip(_named(answers), answers.itertuples(index=False))]
-    return "\n".join(["import pandera.pandas as pa", "", "schema = pa.DataFrameSchema({", *columns, "})", ""])
+    tables = answers if isinstance(answers, dict) else {"": answers}
+    sketch = {name: f"pa.DataFrameSchema({{\n{_column_lines(o)}}})" for name, o in tables.items()}
+    said = f"schema = {sketch['']}" if tables is not answers else _dict_source(sketch)
+    return f"import pandera.pandas as pa\n\n{said}\n"
 
 # %% ../../nbs/82_scanning.scan.ipynb #268d0102
 def _parser():
@@ -255,7 +271,7 @@ def _parser():
     parser.add_argument("--fail-on", nargs="+", choices=LABELS, default=[], metavar="TYPE",
                         help=f"end with 1 if there is such a column: {', '.join(LABELS)}")
     parser.add_argument("--show-samples", action="store_true", help="show a few cells of each column")
-    parser.add_argument("--schema", help="file to write a Table Schema to; FILE.py: pandera")
+    parser.add_argument("--schema", help="file to write a Table Schema to; FILE.py: for pandera")
     return parser
 
 # %% ../../nbs/82_scanning.scan.ipynb #2afec88f
@@ -277,10 +293,11 @@ def scan_all(
 
 # %% ../../nbs/82_scanning.scan.ipynb #8219c795
 def _write_schemas(path, scanned):
-    "A Table Schema, or one for each table by its name; of the first table as Python, if the file ends so."
-    if str(path).endswith(".py"): return write_text(path, pandera_sketch(scanned[0].answers)) if scanned else None
-    found = {f"{o.file} {o.name}".rstrip(): table_schema(o.answers) for o in scanned}
-    write_json(path, next(iter(found.values())) if len(found) == 1 else found)
+    "A schema, or one for each table by its name; as Python, if the file ends so."
+    found = {f"{o.file} {o.name}".rstrip(): o.answers for o in scanned}
+    one = scanned[0].answers if len(found) == 1 else None
+    if str(path).endswith(".py"): write_text(path, pandera_sketch(found if one is None else one))
+    else: write_json(path, {k: table_schema(o) for k, o in found.items()} if one is None else table_schema(one))
 
 # %% ../../nbs/82_scanning.scan.ipynb #b3f8164f
 def _show(scanned, form):
@@ -292,6 +309,14 @@ def _show(scanned, form):
     try: print(_FORMATS[form](scanned), flush=True)
     except BrokenPipeError: console.on_broken_pipe() # `head` has seen enough
 
+# %% ../../nbs/82_scanning.scan.ipynb #00d855a2
+def _worth(scanned):
+    "Tables with columns worth a sentiment analysis, and only these columns."
+    found = [replace(o, answers=o.answers[o.answers.sentiment >= WORTH]) for o in scanned]
+    found = [o for o in found if len(o.answers)]
+    if not found: print("datacloak-scan: no column worth a sentiment analysis", file=sys.stderr)
+    return found
+
 # %% ../../nbs/82_scanning.scan.ipynb #892b311a
 def main(
     argv:list[str]|None=None # options; None for those of the command line
@@ -300,11 +325,13 @@ def main(
     options = _parser().parse_args(argv)
     try: classifier = find_classifier(options.model)
     except DataCloakError as e: return print(f"datacloak-scan: {e}", file=sys.stderr) or 2
+    if not options.model and (place := os.environ.get("DATACLOAK_STORE")):
+        print(f"datacloak-scan: {classifier.version} answers, in use in DATACLOAK_STORE={place}", file=sys.stderr)
     files, other = find_files(options.paths)
     scanned, problems = scan_all(files, classifier, options.show_samples)
     met = {kind for o in scanned for kind in o.answers.type} & set(options.fail_on)
     if options.schema: _write_schemas(options.schema, scanned)
-    if options.only: scanned = [replace(o, answers=o.answers[o.answers.sentiment >= WORTH]) for o in scanned]
+    if options.only: scanned = _worth(scanned)
     _show(scanned, options.format)
     for path, problem in problems.items(): print(f"datacloak-scan: {path}: {problem}", file=sys.stderr)
     if other: print(f"datacloak-scan: {len(other)} more, such as {other[0]}: no table by its name; name it to scan it",
