@@ -66,6 +66,8 @@ def finished(canary_dataset, tmp_path_factory):
 def test_run_leaves_everything(finished):
     names = {p.relative_to(finished).as_posix() for p in finished.rglob("*") if p.is_file()}
     bundle, = (finished / "models").iterdir()
+    printed = (finished.parent / "printed.txt").read_text()
+    assert re.search(r"Outcome: \d+\.\d% right .*, macro-F1 0\.\d+; warnings about the data: \d", printed)
     made = {"model_config.yaml", "feature_spec.json", "golden_vectors.jsonl", "metrics.json", "reference.json",
             "MODEL_CARD.md"}
     picked = KINDS[load_classifier(finished).kind]
