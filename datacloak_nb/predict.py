@@ -32,10 +32,12 @@ class Classifier:
     abstain_below: float # confidence from which an answer counts as confident
 
     def probabilities(self, X):
-        "Probabilities, float32 (rows, classes), for features (rows, features)."
-        if not len(X):
-            return np.zeros((0, len(self.classes)), np.float32)
-        return self.session.run(["probabilities"], {"features": np.asarray(X, np.float32)})[0]
+        "Probabilities, float32 (rows, classes), for features (rows, features); `ClassifierError` if it is broken."
+        if not len(X): return np.zeros((0, len(self.classes)), np.float32)
+        try: return self.session.run(["probabilities"], {"features": np.asarray(X, np.float32)})[0]
+        except Exception as e:  # onnxruntime's errors share no base class of their own
+            raise ClassifierError(f"model {self.version} ({self.kind}) fails to answer, with {type(e).__name__}: it "
+                                  "was changed or damaged; take another copy") from None
 
     def classify(self, frame):
         "One row a column: column, type, confidence, a probability for each class, confident, sentiment, reason."

@@ -27,7 +27,7 @@ from .deploy.validate import TOLERANCE
 from .evaluation.metrics import load_metrics
 from .features.extract import extract
 from .features.names import VERSION, feature_hash, feature_names
-from .predict import check_belongs, find_bundle, read_classifier
+from .predict import ClassifierError, check_belongs, find_bundle, read_classifier
 
 # %% ../nbs/66_verify.ipynb #576d8ef8
 def check_files(bundle):
@@ -127,7 +127,9 @@ def check_answers(records, models):
     if wrong := [o.id for o in records if o.probabilities.keys() != models.keys()]:
         raise BundleError(f"golden_vectors.jsonl, {wrong[0]}: expected the answers of {', '.join(models)}")
     for file, model in models.items():
-        for o, p in zip(records, model.probabilities(X)):
+        try: answers = model.probabilities(X)
+        except ClassifierError as e: raise BundleError(f"{file}: {e}") from None
+        for o, p in zip(records, answers):
             told = o.probabilities[file]
             if told.shape != p.shape or not (np.abs(told - p) <= TOLERANCE).all():
                 raise BundleError(f"{file} answers otherwise than when it was published: first for {o.id}")

@@ -147,6 +147,17 @@ def test_a_broken_description_is_refused(run, config):
         load_classifier(run)
 
 
+def test_a_model_that_fails_only_when_asked_is_named(run):
+    proto = onnx.load(model_path(run))
+    ids, = (o for node in proto.graph.node for o in node.attribute if o.name == "nodes_featureids")
+    ids.ints[:] = [684] * len(ids.ints)
+    onnx.save(proto, model_path(run))
+    seal(model_path(run).parent)
+    broken = load_classifier(run)
+    with pytest.raises(ClassifierError, match="model 1.2.3 .rf. fails to answer, with .*; take another copy"):
+        broken.classify(table())
+
+
 def test_it_needs_neither_tensorflow_nor_scikit_learn(run):
     code = ("import sys, pandas as pd\n"
             "from datacloak_nb.predict import load_classifier\n"
