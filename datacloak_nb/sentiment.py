@@ -52,7 +52,7 @@ def reason(kind, sure, facts):
     missing = "" if facts.filled > .995 else f", {1 - facts.filled:.0%} of the cells missing"
     single = kind == "text_short" and facts.words < 1.5
     speaks = next(text for least, text in SPEAKS[kind].items() if facts.language >= least)
-    if kind == "text_short" and facts.words < FEW_WORDS: speaks = speaks.replace("sentences", "phrases", 1)
+    if (kind, speaks) == ("text_short", "sentences") and facts.words < FEW_WORDS: speaks = "phrases"
     said = "single words, such as names" if single else f"{speaks}, about {facts.words:.0f} words a cell"
     return f"{kind} with {sure:.0%} confidence: {said}{missing}"
 
