@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File
+from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted(o for o in (ROOT / "nbs").glob("*.ipynb") if o.stem != "index")
@@ -93,6 +94,17 @@ def on_config(config):
     return config
 
 
+def _local(text, url):
+    "A page without MathJax and widgets from elsewhere, which none needs, and with the worker that lies beside it."
+    text = re.sub(r"https?://[^\"']+/iframe-worker/shim", get_relative_url("iframe-worker.js", url), text)
+    return re.sub(r"<script[^>]+src=[\"']https?://[^>]+></script>|<link[^>]+href=[\"']https?://[^>]+>", "", text)
+
+
 def on_post_page(output, page, config):
-    "Load nothing from elsewhere: notebooks ask for MathJax and widgets, which no page of ours needs."
-    return re.sub(r"<script[^>]+src=[\"']https?://[^>]+></script>|<link[^>]+href=[\"']https?://[^>]+>", "", output)
+    "Load nothing from elsewhere."
+    return _local(output, page.url)
+
+
+def on_post_template(output_content, template_name, config):
+    "Load nothing from elsewhere in pages such as 404.html either."
+    return _local(output_content, template_name)

@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 
 #: A cell that no archived file may hold: no word of any language, and every text format keeps it as it is.
 CANARY = "canaryQ7X9ZWcell"
+
+
+BROWSERS = "chromium", "chromium-browser", "google-chrome"
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
 def files_holding(folder, text=CANARY):
@@ -22,6 +27,17 @@ def plant(labelled, text=CANARY):
 
     cells = [text, *labelled.column.cells.to_pylist()[1:-1], text]
     return replace(labelled, column=Column(labelled.column.header, cells))
+
+
+@pytest.fixture
+def page():
+    "A page of a browser of this machine; nothing is downloaded."
+    if BROWSER is None: pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
+    with sync_api.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield opened.new_page(viewport=dict(width=1600, height=1300))
+        opened.close()
 
 
 @pytest.fixture(scope="session")

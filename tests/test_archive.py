@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CANARY, files_holding
+from conftest import BROWSER, CANARY, files_holding
 
 from datacloak_nb import runs
 from datacloak_nb.archive import read
@@ -26,7 +26,6 @@ from datacloak_nb.files import write_text
 from datacloak_nb.labels import LABELS
 from datacloak_nb.store import Store
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 NOW = datetime(2026, 6, 30, tzinfo=UTC)
 
 
@@ -130,12 +129,12 @@ def test_page_of_others_is_not_written_over(kept, capsys):
 
 def dump(page, folder):
     "The page after its scripts, as a browser has it."
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}",
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}",
                "--virtual-time-budget=2000", "--dump-dom", page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to show the page")
+@pytest.mark.skipif(BROWSER is None, reason="there is no chromium to show the page")
 def test_page_is_sorted_by_a_click(kept, tmp_path):
     page = write_index(kept)
     click = '<script>const at = [...document.querySelectorAll("th")].findIndex(o => o.textContent == "Accuracy"); ' \

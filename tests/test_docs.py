@@ -38,6 +38,16 @@ def test_no_page_loads_anything_from_elsewhere(site):
     assert len(pages) > 80 and [o.name for o in pages if loaded.search(o.read_text("utf-8"))] == []
 
 
+@pytest.mark.parametrize("name", ["index.html", "reference/train.html"])
+def test_the_search_works_in_a_page_that_was_opened_from_the_folder(site, page, name):
+    asked = []
+    page.on("request", lambda o: asked.append(o.url))
+    page.goto((site / name).as_uri())
+    page.fill(".md-search__input", "calibration")
+    page.wait_for_selector(".md-search-result__item", timeout=20_000)
+    assert all(o.startswith("file:") for o in asked)
+
+
 @pytest.mark.parametrize("kind, code", [o[1:] for o in BLOCKS], ids=[f"{o[0]}-{i}" for i, o in enumerate(BLOCKS)])
 def test_what_a_page_tells_to_run_runs(kind, code, tmp_path):
     env = os.environ | dict(PATH=f"{BIN}:{os.environ['PATH']}", PYTHONPATH=str(ROOT))

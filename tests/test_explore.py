@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -37,7 +36,6 @@ HEADER = "canaryQ7X9ZWheader"
 BIN = Path(sysconfig.get_path("scripts"))
 SETTINGS = {"@jupyter-widgets/jupyterlab-manager/plugin": dict(saveState=True),
             "@jupyterlab/apputils-extension/notification": dict(fetchNews="false")}
-BROWSERS = "chromium", "chromium-browser", "google-chrome"
 
 
 def publish(model, folder, config):
@@ -195,18 +193,6 @@ def wait_for(url, server, log, seconds=40):
             if httpx.get(url).status_code == 200: return
         except httpx.TransportError: time.sleep(.2)
     raise AssertionError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
-
-
-@pytest.fixture
-def page():
-    "A page of a browser of this machine; nothing is downloaded."
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None: pytest.skip(f"no browser: install one of {', '.join(BROWSERS)}")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright")
-    with sync_api.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        yield opened.new_page(viewport=dict(width=1600, height=1300))
-        opened.close()
 
 
 def test_click_list_and_correct_in_jupyterlab(lab, page, explored, tmp_path):
