@@ -157,7 +157,7 @@ def _cells_of(o, name):
     kind = f"[{color}]{o.type}[/]" if color else o.type
     score = f"{o.sentiment:.2f}" if o.sentiment >= 0.005 else "–"
     return [escape(_printable(name)), kind, f"{o.confidence:.0%}{'' if o.confident else ' ?'}", o.second, score,
-            f"{o.missing:.0%}", f"{o.distinct:,}", o.why.partition(": ")[2]]
+            f"{o.missing:.0%}", f"{o.distinct:,}", o.why.partition(": ")[2].removesuffix(" to analyse")]
 
 # %% ../../nbs/82_scanning.scan.ipynb #02f65f84
 def _printable(text):
