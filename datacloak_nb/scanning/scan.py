@@ -230,9 +230,10 @@ _FORMATS = dict(json=_as_json, md=_as_markdown, csv=lambda o: _flat_answers(o).t
 
 # %% ../../nbs/82_scanning.scan.ipynb #a0493117
 def table_schema(
-    answers # as `classify` returns them
-)->dict: # a Table Schema, specs.frictionlessdata.io
+    answers # as `classify` returns them, or a dict of such by the names of tables
+)->dict: # a Table Schema, specs.frictionlessdata.io, or a dict of them
     "The answers as a Table Schema."
+    if isinstance(answers, dict): return {k: table_schema(o) for k, o in answers.items()}
     keys = ["column", "type", "confidence", "sentiment"]
     return dict(fields=[dict(name=name, type="string", **{
         "datacloak:type": o["type"], "datacloak:confidence": o["confidence"], "datacloak:sentiment": o["sentiment"]})
@@ -245,19 +246,14 @@ def _column_lines(answers):
                    for name, o in zip(_named(answers), answers.itertuples(index=False)))
 
 # %% ../../nbs/82_scanning.scan.ipynb #b5b384a3
-def _dict_source(sketch):
-    "Source of a dict of schemas."
-    return "\n".join(["schemas = {}", *(f"schemas[{name!r}] = {o}" for name, o in sketch.items())])
-
-# %% ../../nbs/82_scanning.scan.ipynb #7110bd73
 def pandera_sketch(
     answers # as `classify` returns them, or a dict of such by the names of tables
 )->str: # Python that defines `schema`, a pandera DataFrameSchema, or `schemas`, a dict of them
     "The answers as source for pandera."
-    tables = answers if isinstance(answers, dict) else {"": answers}
-    sketch = {name: f"pa.DataFrameSchema({{\n{_column_lines(o)}}})" for name, o in tables.items()}
-    said = f"schema = {sketch['']}" if tables is not answers else _dict_source(sketch)
-    return f"import pandera.pandas as pa\n\n{said}\n"
+    several = isinstance(answers, dict)
+    named = {f"schemas[{k!r}]": o for k, o in answers.items()} if several else {"schema": answers}
+    made = [f"{name} = pa.DataFrameSchema({{\n{_column_lines(o)}}})" for name, o in named.items()]
+    return "\n".join(["import pandera.pandas as pa", "", *(["schemas = {}"] if several else []), *made, ""])
 
 # %% ../../nbs/82_scanning.scan.ipynb #268d0102
 def _parser():
@@ -295,9 +291,9 @@ def scan_all(
 def _write_schemas(path, scanned):
     "A schema, or one for each table by its name; as Python, if the file ends so."
     found = {f"{o.file} {o.name}".rstrip(): o.answers for o in scanned}
-    one = scanned[0].answers if len(found) == 1 else None
-    if str(path).endswith(".py"): write_text(path, pandera_sketch(found if one is None else one))
-    else: write_json(path, {k: table_schema(o) for k, o in found.items()} if one is None else table_schema(one))
+    answers = scanned[0].answers if len(found) == 1 else found
+    if str(path).endswith(".py"): write_text(path, pandera_sketch(answers))
+    else: write_json(path, table_schema(answers))
 
 # %% ../../nbs/82_scanning.scan.ipynb #b3f8164f
 def _show(scanned, form):
